@@ -1,0 +1,1 @@
+"""Decide everything hard as pure functions over frozen values: no clock, no randomness, no await."""

@@ -1,0 +1,195 @@
+"""Check the signatures of handlers: what each parameter gets, and what a result means."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any
+
+from saga._core.definition import Binding
+from saga._core.events import Event, Refusal
+from saga._core.function import Parameter, Signature
+from saga._core.run import Ended, Run
+from saga._core.start import is_event
+from saga._core.words import StepKind
+from saga.errors import DeclarationError
+
+_NOT_MANY = (Event, Refusal, str, bytes)
+"""Classes that can be iterated and yet are no lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """Be what a step may return; `stored` are all results that a compensation or `recorded` may meet."""
+
+    emits: tuple[type[Event], ...]
+    ends: bool
+    refuses: tuple[type[Refusal], ...]
+
+    @property
+    def stored(self) -> tuple[Any, ...]:
+        """Return the events, and NoneType where the step may emit nothing."""
+        return (*self.emits, NoneType) if self.ends else self.emits
+
+
+def input_of(signature: Signature, where: str) -> type[Event]:
+    """Return the event class a step reacts to; its parameters must be (event, run)."""
+    _check_run(signature, where)
+    first = next(iter(signature.parameters))
+    if len(first.options) > 1 and all(is_event(option) for option in first.options if option is not NoneType):
+        msg = f"{where}: {first.name}: {_names(first.options)}: a step reacts to one event; two events need two steps"
+        raise DeclarationError(msg)
+    received = first.options[0] if len(first.options) == 1 else None
+    if not is_event(received):
+        msg = (
+            f"{where}: its first parameter {first.name!r} is {_names(first.options)}, not an Event class; "
+            f"a step reacts to an event: write `async def name(event: OrderPlaced, run: Run)`"
+        )
+        raise DeclarationError(msg)
+    for parameter in signature.parameters:
+        if parameter is not first and not _is_run(parameter):
+            msg = (
+                f"{where}: nothing can be given for parameter {parameter.name!r} "
+                f"({_names(parameter.options)}); "
+                f"a step takes (event, run), so remove it or carry it in {received.__qualname__}"
+            )
+            raise DeclarationError(msg)
+    return received
+
+
+def results_of(signature: Signature, received: type[Event], kind: StepKind, where: str) -> Results:
+    """Return what a step emits and refuses, from its return annotation."""
+    for option in signature.returns:
+        _check_result(option, where)
+    events = tuple(option for option in signature.returns if is_event(option))
+    refuses = tuple(option for option in signature.returns if _is_refusal(option))
+    if received in events:
+        msg = (
+            f"{where}: reacts to {received.__qualname__} and emits it, so it would run on its own event; "
+            f"emit an event of another class"
+        )
+        raise DeclarationError(msg)
+    if kind is StepKind.RETRIABLE and refuses:
+        msg = (
+            f"{where}: a retriable step must succeed in the end and cannot refuse, but it "
+            f"returns {_names(refuses)}; "
+            f"remove it, or declare @service.step with a compensation"
+        )
+        raise DeclarationError(msg)
+    if len(refuses) == len(signature.returns):
+        msg = f"{where}: returns only {_names(refuses)} and can never succeed; add its event, or `| None` for no event"
+        raise DeclarationError(msg)
+    return Results(emits=events, ends=NoneType in signature.returns, refuses=refuses)
+
+
+def bind_compensation(
+    signature: Signature, received: type[Event], stored: tuple[Any, ...], where: str
+) -> tuple[Binding, ...]:
+    """Return what each parameter of a compensation gets, found by its type."""
+    _check_run(signature, where)
+    _check_silent(signature, where)
+    result = frozenset[Any](stored)
+    given = frozenset[Any]((received,))
+    nothing = frozenset[Any]((NoneType,))
+    bindings: list[Binding] = []
+    for parameter in signature.parameters:
+        options = frozenset(parameter.options)
+        if _is_run(parameter):
+            binding = Binding.RUN
+        elif options == given:
+            binding = Binding.INPUT
+        elif options == result and result != nothing:
+            binding = Binding.RESULT
+        else:
+            raise DeclarationError(_unbound(parameter, received, stored, where))
+        if binding in bindings:
+            msg = (
+                f"{where}: parameter {parameter.name!r} asks for {_names(parameter.options)} a second time; remove one"
+            )
+            raise DeclarationError(msg)
+        bindings.append(binding)
+    return tuple(bindings)
+
+
+def check_recorded(signature: Signature, results: Results, where: str) -> None:
+    """Raise DeclarationError unless the parameters are (result, run), as the step returns it."""
+    _check_run(signature, where)
+    _check_silent(signature, where)
+    expected = _names(results.stored)
+    first, *others = signature.parameters
+    if len(others) != 1 or not _is_run(others[0]) or frozenset(first.options) != frozenset(results.stored):
+        msg = f"{where}: takes the step's result and the run; write `(result: {expected}, run: Run) -> None`"
+        raise DeclarationError(msg)
+
+
+def check_ended(signature: Signature, where: str) -> None:
+    """Raise DeclarationError unless the parameters are (ended, run)."""
+    _check_silent(signature, where)
+    if [parameter.options for parameter in signature.parameters] != [(Ended,), (Run,)]:
+        msg = f"{where}: takes the ending and the run; write `(ended: Ended, run: Run) -> None`"
+        raise DeclarationError(msg)
+
+
+def _unbound(parameter: Parameter, received: type[Event], stored: tuple[Any, ...], where: str) -> str:
+    """Say what a compensation's parameter could have been."""
+    offered = f"the input ({received.__qualname__})"
+    if stored != (NoneType,):
+        offered = f"the step's result ({_names(stored)}), {offered}"
+    reason = "all alternatives together" if len(stored) > 1 else "exactly these classes"
+    return (
+        f"{where}: parameter {parameter.name!r} is {_names(parameter.options)}, which is none of {offered} "
+        f"or Run; a compensation is bound by type, so write one of these ({reason})"
+    )
+
+
+def _check_run(signature: Signature, where: str) -> None:
+    runs = sum(_is_run(parameter) for parameter in signature.parameters)
+    if runs != 1:
+        found = "has no Run" if runs == 0 else "has more than one Run"
+        msg = f"{where}: {found} among its parameters; write exactly one, such as `run: Run`"
+        raise DeclarationError(msg)
+
+
+def _check_silent(signature: Signature, where: str) -> None:
+    if signature.returns != (NoneType,):
+        msg = f"{where}: returns {_names(signature.returns)}, which nobody would receive; write `-> None`"
+        raise DeclarationError(msg)
+
+
+def _check_result(option: Any, where: str) -> None:
+    if option is NoneType or is_event(option) or _is_refusal(option):
+        return
+    origin = typing.get_origin(option) or option
+    if isinstance(origin, type) and issubclass(origin, Iterable) and not issubclass(origin, _NOT_MANY):
+        msg = (
+            f"{where}: returns {_names((option,))}: several events at once (fan-out) are not "
+            "supported in this "
+            f"version; emit one event that carries the list"
+        )
+        raise DeclarationError(msg)
+    msg = (
+        f"{where}: returns {_names((option,))}, which is neither an Event class nor a Refusal "
+        "class nor None; "
+        f"return the fact as an Event"
+    )
+    raise DeclarationError(msg)
+
+
+def _is_run(parameter: Parameter) -> bool:
+    return parameter.options == (Run,)
+
+
+def _is_refusal(option: Any) -> bool:
+    return isinstance(option, type) and issubclass(option, Refusal) and option.wire_type != ""
+
+
+def _names(options: Iterable[Any]) -> str:
+    return " | ".join(map(_name, options))
+
+
+def _name(option: Any) -> str:
+    if option is NoneType:
+        return "None"
+    return option.__qualname__ if isinstance(option, type) and not typing.get_args(option) else str(option)

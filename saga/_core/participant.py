@@ -1,0 +1,393 @@
+"""Decide what a participant does with an event, a command, or an answer from outside.
+
+Every function takes the rows as read under the lock and returns the rows to write and what to report;
+the shell calls handlers and stores the result in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from saga._core.bodies import Closed, Committed, RefusalData, Report, RunFact, TooLate, UndoFailed, Undone
+from saga._core.plan import PlanStep, Topology, Undoing
+from saga._core.rows import GateRow, RunRow
+from saga._core.words import Effects, GateState, RunKey, RunStatus, StepKind, UndoStatus
+
+ERROR_CHARS = 200
+
+
+class Meeting(StrEnum):
+    """Say what an event meets at its step."""
+
+    RUN = "run"
+    DUPLICATE = "duplicate"
+    TURNED_AWAY = "turned_away"
+    HELD = "held"
+    EXPIRED = "expired"
+
+
+def meet(*, gate: GateRow | None, run: RunRow | None, expires_at: datetime, now: datetime) -> Meeting:
+    """Return what to do with an event for a step, given the gate and the run row read under the lock.
+
+    The order matters: a run that exists is never run again, and a closed gate speaks before the expiry.
+    """
+    if run is not None and run.status is not RunStatus.WAITING:
+        return Meeting.DUPLICATE
+    if gate is not None and gate.state is GateState.CLOSED:
+        return Meeting.TURNED_AWAY
+    if gate is not None and gate.state is GateState.CLOSING:
+        return Meeting.HELD
+    until = gate.keep_until if gate is not None and gate.keep_until is not None else expires_at
+    return Meeting.EXPIRED if now >= max(until, expires_at) else Meeting.RUN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Hold what one command or answer changes: rows to write and reports to send, in one transaction.
+
+    `release` says that held deliveries of the saga go on now. `kick` says that outside work is due at
+    once in this process.
+    """
+
+    run: RunRow | None = None
+    gate: GateRow | None = None
+    reports: tuple[Report, ...] = ()
+    emit: RunRow | None = None
+    release: bool = False
+    kick: bool = False
+
+
+NOTHING_TO_DO = Turn()
+
+
+# --- facts -----------------------------------------------------------------------------------------------
+
+
+def fact_of(run: RunRow) -> RunFact:
+    """Return what the coordinator may know of a run: outcome, causes and emitted types, no business data.
+
+    A refusal is the exception: its payload travels, since it explains the end of the saga.
+    """
+    emits = (run.result_type,) if run.status is RunStatus.DONE and run.result_type else ()
+    refusal = None
+    if run.status is RunStatus.REFUSED:
+        refusal = RefusalData(type=run.result_type, data=run.result or b"{}")
+    return RunFact(
+        step=run.step,
+        branch=run.branch,
+        status=run.status,
+        causes=run.causes,
+        emits=emits,
+        at=run.done_at or run.created_at,
+        attempts=run.attempt,
+        refusal=refusal,
+        undo=run.undo,
+        error=run.error[:ERROR_CHARS],
+    )
+
+
+def _facts(runs: Iterable[RunRow]) -> tuple[RunFact, ...]:
+    started = (run for run in runs if run.status is not RunStatus.WAITING)
+    return tuple(fact_of(run) for run in sorted(started, key=lambda run: (run.step, run.branch)))
+
+
+# --- close -------------------------------------------------------------------------------------------------
+
+
+def close(
+    topology: Topology,
+    service: str,
+    saga_id: str,
+    *,
+    gate: GateRow | None,
+    runs: Iterable[RunRow],
+    expires_at: datetime,
+    now: datetime,
+) -> Turn:
+    """Return what `close` does at one service, given its gate and all its runs of the saga.
+
+    A service whose pivot has run stays open and says so. With the external pivot in doubt the gate is
+    closing until the call is answered. Otherwise the gate closes and the list in the reply is final.
+    Where nothing is known of a saga that has expired, its rows may have been pruned: then it is too late.
+    """
+    rows = list(runs)
+    if gate is None and not rows and now >= expires_at:
+        late = TooLate(service=service, reason="no row of the saga after the expiry")
+        return Turn(reports=(late,))
+    if gate is not None and gate.state is GateState.CLOSED:
+        return Turn(reports=(Closed(service=service, runs=_facts(rows)),))
+    pivot = _pivot_run(topology, service, rows)
+    if pivot is not None and pivot.status is RunStatus.DONE:
+        return Turn(reports=(Committed(service=service, runs=_facts(rows)),))
+    if pivot is not None and in_doubt(topology.steps[pivot.step], pivot):
+        closing = _gate(topology, service, saga_id, gate, GateState.CLOSING, expires_at)
+        if pivot.pending_at is not None:
+            return Turn(gate=closing, kick=True)
+        return Turn(gate=closing, run=replace(pivot, pending_at=now, owner=""), kick=True)
+    closed = _gate(topology, service, saga_id, gate, GateState.CLOSED, expires_at)
+    return Turn(gate=closed, reports=(Closed(service=service, runs=_facts(rows)),), release=True)
+
+
+def _pivot_run(topology: Topology, service: str, rows: Iterable[RunRow]) -> RunRow | None:
+    if topology.pivot is None or topology.pivot.service != service:
+        return None
+    name = topology.pivot.name
+    return next((run for run in rows if run.step == name), None)
+
+
+def in_doubt(step: PlanStep, run: RunRow) -> bool:
+    """Return whether an outside call of this run may have happened without an answer."""
+    return step.effects is Effects.EXTERNAL and run.status in (RunStatus.INTENT, RunStatus.FAILED)
+
+
+def _gate(
+    topology: Topology,
+    service: str,
+    saga_id: str,
+    gate: GateRow | None,
+    state: GateState,
+    expires_at: datetime,
+) -> GateRow:
+    if gate is not None:
+        return replace(gate, state=state)
+    return GateRow(saga_id=saga_id, service=service, plan=topology.plan.hash, state=state, expires_at=expires_at)
+
+
+# --- undo --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compensate:
+    """Tell the shell to call the compensation in this transaction and then to write `compensated(run)`."""
+
+    run: RunRow
+    gate: GateRow | None
+
+
+def undo(
+    topology: Topology,
+    service: str,
+    saga_id: str,
+    key: RunKey,
+    *,
+    gate: GateRow | None,
+    run: RunRow | None,
+    expires_at: datetime,
+    now: datetime,
+) -> Turn | Compensate:
+    """Return what `undo` of one run does, given the rows read under the exclusive lock.
+
+    Idempotent: a repeated command makes the same reply from the row. An undo for a run never heard of
+    closes the gate first, so that the run can never start later.
+    """
+    shut = None
+    if gate is None or gate.state is not GateState.CLOSED:
+        shut = _gate(topology, service, saga_id, gate, GateState.CLOSED, expires_at)
+    undone = Undone(step=key.step, branch=key.branch)
+    if run is None:
+        if now >= expires_at:
+            late = TooLate(service=service, step=key.step, branch=key.branch, reason="no run row after the expiry")
+            return Turn(reports=(late,))
+        return Turn(gate=shut, reports=(undone,))
+    match run.undo:
+        case UndoStatus.DONE:
+            return Turn(gate=shut, reports=(undone,))
+        case UndoStatus.FAILED:
+            failed = UndoFailed(step=key.step, branch=key.branch, reason=run.error[:ERROR_CHARS])
+            return Turn(gate=shut, reports=(failed,))
+        case UndoStatus.WANTED | UndoStatus.INTENT:
+            return Turn(gate=shut, kick=True)
+        case UndoStatus.NONE:
+            return _first_undo(topology.steps[run.step], run, shut, now)
+
+
+def _first_undo(step: PlanStep, run: RunRow, shut: GateRow | None, now: datetime) -> Turn | Compensate:
+    undone = Undone(step=run.step, branch=run.branch)
+    if in_doubt(step, run) and step.undoing is not Undoing.NOTHING:
+        wanted = replace(run, undo=UndoStatus.WANTED, pending_at=now, owner="", attempt=0)
+        return Turn(run=wanted, gate=shut, kick=True)
+    if run.status is not RunStatus.DONE or step.undoing in (Undoing.NOTHING, Undoing.NEVER):
+        done = replace(run, undo=UndoStatus.DONE, undone_at=now, pending_at=None, owner="")
+        return Turn(run=done, gate=shut, reports=(undone,))
+    if step.undoing is Undoing.EXTERNAL:
+        return Turn(run=_compensating(run, now), gate=shut, kick=True)
+    return Compensate(run=run, gate=shut)
+
+
+def _compensating(run: RunRow, now: datetime) -> RunRow:
+    return replace(run, undo=UndoStatus.INTENT, pending_at=now, owner="", attempt=0, error="")
+
+
+def compensated(run: RunRow, now: datetime) -> Turn:
+    """Return what follows once the compensation of `run` has succeeded."""
+    done = replace(run, undo=UndoStatus.DONE, undone_at=now, pending_at=None, owner="", error="")
+    return Turn(run=done, reports=(Undone(step=run.step, branch=run.branch),))
+
+
+def compensation_raised(run: RunRow, error: str, *, attempts: int, retry_at: datetime) -> Turn:
+    """Return what follows once the compensation has raised: tried again at `retry_at`, or failed for good."""
+    tried = run.attempt + 1 if run.undo is UndoStatus.INTENT else 1
+    if tried < attempts:
+        again = replace(
+            run,
+            undo=UndoStatus.INTENT,
+            attempt=tried,
+            pending_at=retry_at,
+            owner="",
+            error=error[:ERROR_CHARS],
+        )
+        return Turn(run=again)
+    failed = replace(run, undo=UndoStatus.FAILED, attempt=tried, pending_at=None, owner="", error=error[:ERROR_CHARS])
+    report = UndoFailed(step=run.step, branch=run.branch, reason=error[:ERROR_CHARS])
+    return Turn(run=failed, reports=(report,))
+
+
+# --- outside work ------------------------------------------------------------------------------------------
+
+
+class Work(StrEnum):
+    """Say what a run with pending outside work needs next."""
+
+    ACT = "act"
+    RESOLVE = "resolve"
+    COMPENSATE = "compensate"
+
+
+def work_of(run: RunRow) -> Work:
+    """Return what a taken run needs: its action, the truth about it, or its compensation."""
+    if run.undo is UndoStatus.INTENT:
+        return Work.COMPENSATE
+    return Work.ACT if run.undo is UndoStatus.NONE and run.status is RunStatus.INTENT else Work.RESOLVE
+
+
+def is_stale(taken: RunRow, current: RunRow | None) -> bool:
+    """Return whether an answer must be dropped: the run was taken over, or its undo has begun meanwhile."""
+    return current is None or current.revision != taken.revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """Be an answer that the action has happened; `type` is empty when nothing is emitted."""
+
+    type: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Be an answer that the action has been refused."""
+
+    type: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """Be no answer: the call failed or timed out; it may be repeated at `retry_at`."""
+
+    error: str
+    attempts: int
+    retry_at: datetime
+
+
+AnswerFromOutside = Emitted | Refused | Raised
+
+
+def answered(
+    topology: Topology,
+    run: RunRow,
+    gate: GateRow | None,
+    runs: Iterable[RunRow],
+    answer: AnswerFromOutside,
+    now: datetime,
+) -> Turn:
+    """Return what an answer to an action does; `run` is the current row, `runs` all of the saga here.
+
+    Forward it ends the run; in a closing gate it also settles the pivot's question; when an undo waits for
+    it, it decides whether there is anything to compensate. A raised call in doubt is repeated until answered.
+    """
+    if run.undo is UndoStatus.WANTED:
+        return _answered_for_undo(run, answer, now)
+    closing = gate is not None and gate.state is GateState.CLOSING
+    if isinstance(answer, Raised):
+        return _raised(topology.steps[run.step], run, answer, closing=closing)
+    ended = concluded(run, answer, now)
+    if gate is None or not closing or topology.pivot is None or topology.pivot.name != run.step:
+        return Turn(run=ended, emit=ended)
+    rows = [ended if row.key == run.key else row for row in runs]
+    if ended.status is RunStatus.DONE:
+        report: Report = Committed(service=run.service, runs=_facts(rows))
+        return Turn(run=ended, emit=ended, gate=replace(gate, state=GateState.OPEN), reports=(report,), release=True)
+    report = Closed(service=run.service, runs=_facts(rows))
+    return Turn(run=ended, emit=ended, gate=replace(gate, state=GateState.CLOSED), reports=(report,), release=True)
+
+
+def _raised(step: PlanStep, run: RunRow, answer: Raised, *, closing: bool) -> Turn:
+    tried = run.attempt + 1
+    endless = closing or step.kind is StepKind.RETRIABLE
+    if endless or tried < answer.attempts:
+        again = replace(run, attempt=tried, pending_at=answer.retry_at, owner="", error=answer.error[:ERROR_CHARS])
+        return Turn(run=again)
+    ended = failed(replace(run, attempt=tried), answer.error)
+    return Turn(run=ended, emit=ended)
+
+
+def _answered_for_undo(run: RunRow, answer: AnswerFromOutside, now: datetime) -> Turn:
+    match answer:
+        case Emitted():
+            return Turn(run=_compensating(done(run, answer, now), now), kick=True)
+        case Refused():
+            return compensated(refused(run, answer, now), now)
+        case Raised():
+            again = replace(
+                run,
+                attempt=run.attempt + 1,
+                pending_at=answer.retry_at,
+                owner="",
+                error=answer.error[:ERROR_CHARS],
+            )
+            return Turn(run=again)
+
+
+# --- how a run ends ------------------------------------------------------------------------------------------
+
+
+def done(run: RunRow, answer: Emitted, now: datetime) -> RunRow:
+    """Return the run once its action has happened."""
+    return replace(
+        run,
+        status=RunStatus.DONE,
+        result_type=answer.type,
+        result=answer.payload or None,
+        done_at=now,
+        pending_at=None,
+        owner="",
+        error="",
+    )
+
+
+def refused(run: RunRow, answer: Refused, now: datetime) -> RunRow:
+    """Return the run once its action was refused; the refusal is its result."""
+    return replace(
+        run,
+        status=RunStatus.REFUSED,
+        result_type=answer.type,
+        result=answer.payload,
+        done_at=now,
+        pending_at=None,
+        owner="",
+        error="",
+    )
+
+
+def concluded(run: RunRow, answer: Emitted | Refused, now: datetime) -> RunRow:
+    """Return the run as its answer ends it."""
+    return done(run, answer, now) if isinstance(answer, Emitted) else refused(run, answer, now)
+
+
+def failed(run: RunRow, error: str) -> RunRow:
+    """Return the run once its attempts are used up; an external one is in doubt until resolved."""
+    return replace(run, status=RunStatus.FAILED, pending_at=None, owner="", error=error[:ERROR_CHARS])

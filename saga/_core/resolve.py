@@ -1,0 +1,191 @@
+"""Turn what a service declared into definitions, refusing everything that cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Any
+
+from saga._core.declare import Service
+from saga._core.definition import (
+    Binding,
+    CompensationDefinition,
+    Saga,
+    ServiceDefinition,
+    StartDefinition,
+    StepDefinition,
+)
+from saga._core.events import Event, Refusal
+from saga._core.function import Function, read_signature
+from saga._core.handlers import bind_compensation, check_ended, check_recorded, input_of, results_of
+from saga._core.plan import Undoing
+from saga._core.start import START
+from saga._core.step import CompensationDeclaration, Nothing, StepDeclaration
+from saga._core.words import Effects
+from saga.errors import DeclarationError
+
+
+def resolve(service: Service) -> ServiceDefinition:
+    """Return what one service declared, annotations read; raise DeclarationError for the first fault."""
+    definition = ServiceDefinition(
+        name=service.name,
+        steps=tuple(_step(declaration) for declaration in service.declared.steps),
+        starts=_starts(service),
+        migrations=service.migrations,
+        sagas=_sagas(service),
+    )
+    _check_wire_types((definition,))
+    return definition
+
+
+def resolve_all(services: Iterable[Service]) -> tuple[ServiceDefinition, ...]:
+    """Resolve the services of one app, checked against each other; raise DeclarationError likewise."""
+    definitions = tuple(resolve(service) for service in services)
+    for one, other in combinations(definitions, 2):
+        if one.name == other.name:
+            msg = f"Service {one.name!r} is declared twice in one app; declare it once and import it where steps are"
+            raise DeclarationError(msg)
+    _one_value_each((saga for definition in definitions for saga in definition.sagas), "its services")
+    _check_wire_types(definitions)
+    _check_dependencies(definitions)
+    return definitions
+
+
+def _sagas(service: Service) -> tuple[Saga, ...]:
+    declared = service.declared
+    return _one_value_each(
+        (
+            *(start.saga for start in declared.starts),
+            *(step.saga for step in declared.steps),
+            *(saga for saga, _ in declared.ends),
+        ),
+        f"service {service.name}",
+    )
+
+
+def _one_value_each(sagas: Iterable[Saga], who: str) -> tuple[Saga, ...]:
+    known: dict[tuple[str, int], Saga] = {}
+    for saga in sagas:
+        first = known.setdefault((saga.name, saga.version), saga)
+        if first != saga:
+            msg = (
+                f"Saga {saga}: {who} used two with different times ({first!r} and {saga!r}); "
+                "declare it once and import it"
+            )
+            raise DeclarationError(msg)
+    return tuple(known.values())
+
+
+def _step(declaration: StepDeclaration) -> StepDefinition:
+    where = declaration.where
+    signature = read_signature(declaration.function, where)
+    received = input_of(signature, where)
+    results = results_of(signature, received, declaration.kind, where)
+    recorded = declaration.recorded
+    if recorded is not None:
+        check_recorded(read_signature(recorded, f"{where}: recorded"), results, f"{where}: recorded")
+    compensation = _compensation(declaration, received, results.stored)
+    return StepDefinition(
+        name=declaration.name,
+        saga=declaration.saga.name,
+        version=declaration.saga.version,
+        kind=declaration.kind,
+        effects=Effects.LOCAL if declaration.calls is None else Effects.EXTERNAL,
+        handler=declaration.function.handler,
+        bindings=(Binding.INPUT, Binding.RUN),
+        input=received,
+        emits=results.emits,
+        ends=results.ends,
+        refuses=results.refuses,
+        dependency=declaration.calls,
+        timeout_seconds=declaration.timeout.total_seconds(),
+        retry=declaration.retry,
+        compensation=compensation,
+        recorded=None if recorded is None else recorded.handler,
+        undoing=_undoing(declaration, compensation),
+    )
+
+
+def _compensation(
+    declaration: StepDeclaration, received: Any, results: tuple[Any, ...]
+) -> CompensationDefinition | None:
+    declared = declaration.compensation
+    if not isinstance(declared, CompensationDeclaration):
+        return None
+    where = f"{declaration.where}: compensation"
+    return CompensationDefinition(
+        handler=declared.function.handler,
+        bindings=bind_compensation(read_signature(declared.function, where), received, results, where),
+        effects=Effects.LOCAL if declared.calls is None else Effects.EXTERNAL,
+        dependency=declared.calls,
+        timeout_seconds=declared.timeout.total_seconds(),
+        retry=declared.retry,
+    )
+
+
+def _undoing(declaration: StepDeclaration, compensation: CompensationDefinition | None) -> Undoing:
+    if compensation is not None:
+        return Undoing(compensation.effects.value)
+    return Undoing.NOTHING if declaration.compensation is Nothing.NOTHING else Undoing.NEVER
+
+
+def _starts(service: Service) -> tuple[StartDefinition, ...]:
+    ends: dict[tuple[str, int], Function] = {}
+    for saga, function in service.declared.ends:
+        where = f"{service.name}.on_end ({saga})"
+        if not any((s.saga.name, s.saga.version) == (saga.name, saga.version) for s in service.declared.starts):
+            msg = (
+                f"{where}: only the starter hears of the end; add `{service.name}.starts(...)`, "
+                "or move it to the starter"
+            )
+            raise DeclarationError(msg)
+        check_ended(read_signature(function, where), where)
+        ends[saga.name, saga.version] = function
+    found: list[StartDefinition] = []
+    for start in service.declared.starts:
+        end = ends.get((start.saga.name, start.saga.version))
+        found.append(
+            StartDefinition(
+                name=f"{service.name}.{START}",
+                saga=start.saga.name,
+                version=start.saga.version,
+                event=start.event,
+                on_end=None if end is None else end.handler,
+            )
+        )
+    return tuple(found)
+
+
+def _check_wire_types(definitions: Iterable[ServiceDefinition]) -> None:
+    """Refuse two classes that would look the same on the wire."""
+    known: dict[str, tuple[type, str]] = {}
+    for definition in definitions:
+        used: list[tuple[str, type[Event | Refusal]]] = [(start.name, start.event) for start in definition.starts]
+        for step in definition.steps:
+            used += [(step.name, event) for event in (step.input, *step.emits)]
+            used += [(step.name, refusal) for refusal in step.refuses]
+        for where, payload in used:
+            first, first_where = known.setdefault(payload.wire_type, (payload, where))
+            if first is not payload:
+                msg = (
+                    f"{where}: {payload.__module__}.{payload.__qualname__} and {first_where}: "
+                    f"{first.__module__}.{first.__qualname__} are two classes with the wire type "
+                    f"{payload.wire_type!r} in one app; import one of them, or give one "
+                    "another name or version"
+                )
+                raise DeclarationError(msg)
+
+
+def _check_dependencies(definitions: Iterable[ServiceDefinition]) -> None:
+    """Refuse two dependencies of one name that say different things."""
+    steps = [step for definition in definitions for step in definition.steps]
+    used = [(step.name, step.dependency) for step in steps]
+    used += [(step.name, step.compensation.dependency) for step in steps if step.compensation is not None]
+    known: dict[str, Any] = {}
+    for where, dependency in used:
+        if dependency is None:
+            continue
+        first = known.setdefault(dependency.name, dependency)
+        if first != dependency:
+            msg = f"{where}: calls= {dependency!r}, but elsewhere it is {first!r}; declare it once and import it"
+            raise DeclarationError(msg)

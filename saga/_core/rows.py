@@ -1,0 +1,197 @@
+"""Hold the rows stores keep, the changes a transaction writes, and what it has read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from saga._core.envelope import Delivery
+from saga._core.words import GateState, Reason, RunKey, RunStatus, UndoStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """Be one run as its participant keeps it: inbox entry, barrier and undo record in one.
+
+    `revision` is 0 in a row never stored; a stored row is only overwritten at the revision that was
+    read. `pending_at` is set exactly while outside work is outstanding: whoever finds it in the past
+    may take the run over. `attempt` counts calls of the action, or of the compensation once `undo` is
+    not NONE; it is the fencing token of whoever owns the pending work. `input`/`result` are JSON
+    payloads. `outcome` is set on start rows only.
+    """
+
+    saga_id: str
+    step: str
+    branch: str = ""
+    plan: str
+    tenant: str = ""
+    status: RunStatus
+    undo: UndoStatus = UndoStatus.NONE
+    causes: tuple[RunKey, ...] = ()
+    input_type: str = ""
+    input: bytes | None = None
+    result_type: str = ""
+    result: bytes | None = None
+    attempt: int = 0
+    owner: str = ""
+    pending_at: datetime | None = None
+    error: str = ""
+    outcome: bytes | None = None
+    traceparent: str = ""
+    expires_at: datetime
+    created_at: datetime
+    done_at: datetime | None = None
+    undone_at: datetime | None = None
+    revision: int = 0
+
+    @property
+    def key(self) -> RunKey:
+        """Return the run's key inside its saga."""
+        return RunKey(step=self.step, branch=self.branch)
+
+    @property
+    def service(self) -> str:
+        """Return the service that hosts the run."""
+        return self.step.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRow:
+    """Say whether one saga may still run at one service; no row means open."""
+
+    saga_id: str
+    service: str
+    plan: str
+    state: GateState
+    keep_until: datetime | None = None
+    expires_at: datetime
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """Be one row of the outbox: Debezium's five columns and ours; it may carry an event, its run record, or both.
+
+    `seq` is 0 until stored. With `payload=None` there is no event and only the record is published.
+    `headers` and `record_headers` are the complete Kafka headers of the two messages. The record goes to
+    topic `saga.runs` under the same key.
+    """
+
+    id: str
+    aggregatetype: str
+    aggregateid: str
+    type: str
+    payload: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    record: bytes | None = None
+    record_headers: tuple[tuple[str, bytes], ...] = ()
+    service: str
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """Be one delivery that waits in the database instead of in the log (retry, parked, held, dead).
+
+    `id` is 0 until stored. `attempt` counts what has been tried. `error` says why it lies here.
+    """
+
+    service: str
+    saga_id: str
+    due_at: datetime
+    reason: Reason
+    attempt: int = 0
+    error: str = ""
+    raw: Delivery
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Hold everything one participant transaction writes; stored in one statement, all or nothing.
+
+    `release` names sagas whose HELD deliveries become due at once (reason RETRY).
+    """
+
+    insert_runs: tuple[RunRow, ...] = ()
+    update_runs: tuple[RunRow, ...] = ()
+    gates: tuple[GateRow, ...] = ()
+    outbox: tuple[OutboxRow, ...] = ()
+    insert_deliveries: tuple[DeliveryRow, ...] = ()
+    delete_deliveries: tuple[int, ...] = ()
+    release: tuple[str, ...] = ()
+
+
+RunId = tuple[str, str, str]
+"""saga ID, step, branch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Hold what a transaction read after its locks were granted; `now` is the database clock."""
+
+    now: datetime
+    gates: Mapping[str, GateRow] = field(default_factory=dict[str, GateRow])
+    runs: Mapping[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRow:
+    """Be one saga as the coordinator keeps it; `state` is the JSON of everything not in a column.
+
+    `revision` is 0 in a row never stored. `partition` is the saga's partition of `saga.runs`, which
+    decides whose `observed_until` its `due_at` is held against. `due_at=None` means nothing is owed.
+    """
+
+    saga_id: str
+    saga: str
+    version: int
+    plan: str
+    tenant: str = ""
+    phase: str
+    partition: int
+    due_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    state: bytes
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Say up to where one partition of `saga.runs` is part of the instances.
+
+    `position` is the offset to read next. Everything that reached the partition before
+    `observed_until` (database clock) has been read.
+    """
+
+    partition: int
+    position: int
+    observed_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorChanges:
+    """Hold everything one coordinator transaction writes, all or nothing.
+
+    `cursors` pairs the cursor as read (`None`: there was no row) with the one to store; the swap
+    happens only if the stored position is still the one read. `dead` are records that could not be
+    read; they are kept in the coordinator's own `saga_delivery`.
+    """
+
+    instances: tuple[InstanceRow, ...] = ()
+    outbox: tuple[OutboxRow, ...] = ()
+    cursors: tuple[tuple[Cursor | None, Cursor], ...] = ()
+    dead: tuple[DeliveryRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRow:
+    """Be one plan as the coordinator keeps it: the file's JSON, its hash and its revision."""
+
+    saga: str
+    version: int
+    revision: int
+    hash: str
+    body: bytes

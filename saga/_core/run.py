@@ -1,0 +1,106 @@
+"""Give handlers their context: what is being run, and the open transaction while there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from saga._core.events import Event, Refusal
+from saga._core.words import Cause, Ending, Purpose
+from saga.errors import NotRunning
+
+
+class Database(Protocol):
+    """Run the user's SQL inside the open transaction; placeholders are `$1`, `$2`, … on every store."""
+
+    async def execute(self, sql: str, *args: object) -> int:
+        """Run one statement and return the number of rows it touched."""
+        ...
+
+    async def fetch(self, sql: str, *args: object) -> list[Mapping[str, Any]]:
+        """Run one statement and return its rows."""
+        ...
+
+    async def fetch_one(self, sql: str, *args: object) -> Mapping[str, Any] | None:
+        """Run one statement and return its first row, or None."""
+        ...
+
+
+class Door(Protocol):
+    """Lead into one open transaction; a unit of work is one."""
+
+    @property
+    def db(self) -> Database:
+        """Return the user's door to the transaction."""
+        ...
+
+    @property
+    def connection(self) -> Any:
+        """Return the driver's own connection."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Run:
+    """Tell a handler what it runs for, and lend it the transaction its result will be stored in.
+
+    `db` and `connection` are valid only during the handler's turn, and never in a handler declared
+    with `calls=`. `idempotency_key` is the same for every attempt of one outside call. `attempt`
+    counts from 1. `purpose` is RESOLVE when an earlier call was never answered and the truth is wanted.
+    """
+
+    saga_id: str
+    step: str
+    branch: str = ""
+    attempt: int = 1
+    purpose: Purpose = Purpose.ACT
+    tenant: str = ""
+    deadline: datetime | None = None
+    idempotency_key: str = ""
+    door: Door | None = field(default=None, repr=False)
+
+    @property
+    def db(self) -> Database:
+        """Return the open transaction's database; raises NotRunning where no transaction is open."""
+        return self._open("db").db
+
+    @property
+    def connection(self) -> Any:
+        """Return the transaction's own driver connection; raises NotRunning where no transaction is open."""
+        return self._open("connection").connection
+
+    def end_turn(self) -> None:
+        """Take the transaction away: `db` and `connection` raise NotRunning from now on."""
+        self.door = None
+
+    def _open(self, what: str) -> Door:
+        if self.door is None:
+            msg = (
+                f"{self.step}: run.{what} has no open transaction here. A handler declared "
+                "with calls= runs without "
+                "one (write its rows in a function marked @<step>.recorded); every other "
+                "handler has it only "
+                f"until it returns"
+            )
+            raise NotRunning(msg)
+        return self.door
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Tell the starter how a saga ended; handed to `on_end` once for each ending.
+
+    `cause` says why it was closed, None if it never was. `refusal` is the typed refusal where this
+    service knows its class; `refusal_type` is its wire type in any case, `""` when nothing refused.
+    `detail` is text for people. `start` is the event the saga was started with.
+    """
+
+    ending: Ending
+    saga_id: str
+    start: Event
+    cause: Cause | None = None
+    refusal: Refusal | None = None
+    refusal_type: str = ""
+    detail: str = ""

@@ -1,0 +1,130 @@
+"""Hold the small vocabulary every other module speaks: kinds, statuses and keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class StepKind(StrEnum):
+    """Say what a step promises: undoable, the point of no return, or certain to succeed in the end."""
+
+    STEP = "step"
+    PIVOT = "pivot"
+    RETRIABLE = "retriable"
+
+
+class Effects(StrEnum):
+    """Say where a handler's effect lives: in the service's own database, or outside of it."""
+
+    LOCAL = "local"
+    EXTERNAL = "external"
+
+
+class RunStatus(StrEnum):
+    """Say what is known of a run; knowledge only rises, see `RANK`."""
+
+    WAITING = "waiting"
+    INTENT = "intent"
+    FAILED = "failed"
+    REFUSED = "refused"
+    DONE = "done"
+
+
+RANK: dict[RunStatus, int] = {
+    RunStatus.WAITING: 0,
+    RunStatus.INTENT: 1,
+    RunStatus.FAILED: 2,
+    RunStatus.REFUSED: 3,
+    RunStatus.DONE: 3,
+}
+
+
+class UndoStatus(StrEnum):
+    """Say how far a run's undo has come; WANTED and INTENT have outside work pending."""
+
+    NONE = "none"
+    WANTED = "wanted"
+    INTENT = "intent"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class GateState(StrEnum):
+    """Say whether a saga may still run at a service."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Kind(StrEnum):
+    """Name every kind of message on the wire (extension attribute `sagakind`)."""
+
+    EVENT = "event"
+    RUN = "run"
+    CLOSED = "closed"
+    COMMITTED = "committed"
+    UNDONE = "undone"
+    UNDO_FAILED = "undo_failed"
+    TOO_LATE = "too_late"
+    CANCEL = "cancel"
+    CLOSE = "close"
+    UNDO = "undo"
+    OUTCOME = "outcome"
+
+
+REPORT_KINDS = frozenset(
+    {Kind.RUN, Kind.CLOSED, Kind.COMMITTED, Kind.UNDONE, Kind.UNDO_FAILED, Kind.TOO_LATE, Kind.CANCEL}
+)
+COMMAND_KINDS = frozenset({Kind.CLOSE, Kind.UNDO})
+
+
+class Ending(StrEnum):
+    """Say how a saga ended; `stuck` needs a person and may still become one of the other two."""
+
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    STUCK = "stuck"
+
+
+class Purpose(StrEnum):
+    """Say why an external handler is called: to act, or to learn the truth about a call nobody answered."""
+
+    ACT = "act"
+    RESOLVE = "resolve"
+
+
+class Reason(StrEnum):
+    """Say why a delivery lies in a row instead of having been handled."""
+
+    RETRY = "retry"
+    PARKED = "parked"
+    HELD = "held"
+    DEAD = "dead"
+
+
+class Cause(StrEnum):
+    """Say why the coordinator began to close a saga."""
+
+    REFUSED = "refused"
+    FAILED = "failed"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    OVERDUE = "overdue"
+    UNDO_FAILED = "undo_failed"
+    TOO_LATE = "too_late"
+    PLAN_UNKNOWN = "plan_unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class RunKey:
+    """Name one run inside a saga: the step as `service.function` and the branch (`""` unless fanned out)."""
+
+    step: str
+    branch: str = ""
+
+    @property
+    def service(self) -> str:
+        """Return the service that hosts the step."""
+        return self.step.partition(".")[0]

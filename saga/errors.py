@@ -1,0 +1,91 @@
+"""Name everything that can go wrong, each error saying what to change."""
+
+from __future__ import annotations
+
+
+class SagaError(Exception):
+    """Be the base of every error this package raises on purpose."""
+
+
+class DeclarationError(SagaError):
+    """Report a declaration that cannot work; the message names service, step and event and says what to change."""
+
+
+class PlanError(SagaError):
+    """Report plans that do not fit the code or each other; `problems` holds one sentence for each finding."""
+
+    def __init__(self, problems: tuple[str, ...] | list[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class PlanUnknown(SagaError):
+    """Report that no checked plan is known for a saga; nothing was written."""
+
+
+class KeyConflict(SagaError):
+    """Report a second start under a business key with another payload; nothing was written."""
+
+
+class Overloaded(SagaError):
+    """Report a start refused because a row cap is reached; nothing was written and no open row was deleted."""
+
+
+class NotRunning(SagaError):
+    """Report a call that needs a running `App`."""
+
+
+class OutcomePending(SagaError):
+    """Report that a saga had not ended within the caller's timeout; the saga itself goes on."""
+
+
+class SettingsError(SagaError):
+    """Report a setting (URL, number, name) that cannot be used, and what would be accepted."""
+
+
+class Undecodable(SagaError):
+    """Report a message that cannot be read; it belongs into the dead letters with its raw bytes."""
+
+
+class TooLarge(SagaError):
+    """Report a message over a limit, found before anything was written or sent."""
+
+
+class StoreError(SagaError):
+    """Be the base of what a store reports."""
+
+
+class StoreUnavailable(StoreError):
+    """Report that the database could not be reached or dropped the connection; the transaction did not commit."""
+
+
+class CommitUnknown(StoreUnavailable):
+    """Report that the connection broke during COMMIT; whether it happened is not known."""
+
+
+class Contended(StoreError):
+    """Report a deadlock, a lock timeout or a serialization failure; rolled back, safe to repeat at once."""
+
+
+class Conflict(StoreError):
+    """Report that a row was inserted or changed by somebody else first; rolled back, read again and repeat."""
+
+
+class TransportError(SagaError):
+    """Be the base of what a transport reports."""
+
+
+class TransportUnavailable(TransportError):
+    """Report that the broker could not be reached within the timeout; may be retried."""
+
+
+class TransportRefused(TransportError):
+    """Report what retrying cannot mend (wrong password, certificate, unknown topic), and the real reason."""
+
+
+class PositionLost(TransportError):
+    """Report that a stored position no longer exists on the broker; the reader stops and never resets by itself."""
+
+
+class Revoked(TransportError):
+    """Report a commit or seek for a partition that is no longer assigned; counts as not committed."""

@@ -1,0 +1,239 @@
+"""Make one example message of every kind; as a script, write the golden files and the docs' examples."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from saga._core import ids
+from saga._core.bodies import (
+    CancelRequested,
+    Close,
+    Closed,
+    Command,
+    Committed,
+    Outcome,
+    RefusalData,
+    Report,
+    RunFact,
+    RunReported,
+    TooLate,
+    Undo,
+    UndoFailed,
+    Undone,
+    command_id,
+    kind_of,
+    report_id,
+)
+from saga._core.cloudevents import message, source_of
+from saga._core.envelope import Envelope, Message
+from saga._core.records import encode_command, encode_outcome, encode_report
+from saga._core.words import Cause, Ending, Kind, RunKey, RunStatus, UndoStatus
+
+GOLDEN = Path(__file__).parent / "golden"
+PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
+
+START = datetime(2025, 3, 1, 12, 0, 0, tzinfo=UTC)
+EXPIRY = START + timedelta(days=7, minutes=5)
+SAGA_ID = ids.saga_id_of("checkout", "", "order-1001")
+PLAN = "9f2c" * 16
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+STARTED = RunKey(step="orders.start")
+RESERVED = RunFact(
+    step="inventory.reserve_stock",
+    status=RunStatus.DONE,
+    causes=(STARTED,),
+    emits=("stock.reserved.v1",),
+    at=START + timedelta(milliseconds=41),
+)
+OUT = RefusalData(type="stock.out.v1", data=b'{"sku":"A-1"}')
+REFUSED = RunFact(
+    step="inventory.reserve_stock",
+    status=RunStatus.REFUSED,
+    causes=(STARTED,),
+    at=START + timedelta(milliseconds=41),
+    refusal=OUT,
+)
+FAILED = RunFact(
+    step="payment.capture",
+    status=RunStatus.FAILED,
+    causes=(RESERVED.key,),
+    at=START + timedelta(seconds=20),
+    attempts=5,
+    error="TimeoutError: no answer from gateway",
+)
+FANNED = RunFact(
+    step="shipping.pack",
+    branch="2of5",
+    status=RunStatus.DONE,
+    causes=(RunKey(step="orders.split"),),
+    emits=("parcel.packed.v1",),
+    at=START + timedelta(seconds=1),
+    undo=UndoStatus.DONE,
+)
+
+REPORTS: dict[str, tuple[str, Report]] = {
+    "run": ("inventory", RunReported(fact=RESERVED)),
+    "run-refused": ("inventory", RunReported(fact=REFUSED)),
+    "run-failed": ("payment", RunReported(fact=FAILED)),
+    "closed": ("shipping", Closed(service="shipping", runs=(FANNED,))),
+    "committed": ("payment", Committed(service="payment", runs=())),
+    "undone": ("inventory", Undone(step="inventory.reserve_stock")),
+    "undo-failed": (
+        "inventory",
+        UndoFailed(step="inventory.reserve_stock", reason="LookupError: no such sku"),
+    ),
+    "too-late": ("inventory", TooLate(service="inventory", reason="no run row after the expiry")),
+    "cancel": ("orders", CancelRequested(reason="the customer called")),
+}
+COMMANDS: dict[str, tuple[str, Command]] = {
+    "close": ("inventory", Close()),
+    "undo": ("shipping", Undo(step="shipping.pack", branch="2of5")),
+}
+OUTCOMES: dict[str, Outcome] = {
+    "outcome-completed": Outcome(ending=Ending.COMPLETED, at=START + timedelta(seconds=3)),
+    "outcome-compensated": Outcome(
+        ending=Ending.COMPENSATED,
+        cause=Cause.REFUSED,
+        refusal=OUT,
+        detail="inventory.reserve_stock",
+        at=START + timedelta(seconds=3),
+    ),
+}
+
+
+def messages() -> dict[str, Message]:
+    """Return the examples by the names of their golden files."""
+    made = {"event": _event(), "plain-event": _plain_event()}
+    for name, (service, report) in REPORTS.items():
+        made[name] = _report(service, report)
+    for name, (service, command) in COMMANDS.items():
+        made[name] = _command(service, command)
+    for name, outcome in OUTCOMES.items():
+        made[name] = _outcome(outcome)
+    return made
+
+
+def _event() -> Message:
+    envelope = Envelope(
+        id=ids.event_id(SAGA_ID, RESERVED.step),
+        source=source_of("inventory"),
+        type="stock.reserved.v1",
+        kind=Kind.EVENT,
+        time=RESERVED.at,
+        payload=b'{"sku":"A-1","quantity":2}',
+        saga_id=SAGA_ID,
+        plan=PLAN,
+        step=RESERVED.step,
+        causation_id=ids.event_id(SAGA_ID, STARTED.step),
+        expires_at=EXPIRY,
+        traceparent=TRACE,
+    )
+    return message(envelope, "inventory.events", SAGA_ID)
+
+
+def _plain_event() -> Message:
+    envelope = Envelope(
+        id="0192d3a4-7b1c-7cc2-a1f0-3e5d6c7b8a90",
+        source=source_of("inventory"),
+        type="stock.counted.v1",
+        kind=Kind.EVENT,
+        time=START,
+        payload=b'{"sku":"A-1","free":40}',
+    )
+    return message(envelope, "inventory.events", "A-1")
+
+
+def _envelope(kind: Kind, ident: str, source: str, body: bytes, key: RunKey, causation: str) -> Envelope:
+    return Envelope(
+        id=ident,
+        source=source_of(source),
+        type=f"saga.{kind.value}",
+        kind=kind,
+        time=START + timedelta(seconds=2),
+        payload=body,
+        saga_id=SAGA_ID,
+        plan=PLAN,
+        step=key.step,
+        branch=key.branch,
+        causation_id=causation,
+        expires_at=EXPIRY,
+    )
+
+
+def _about(body: Report | Command) -> RunKey:
+    if isinstance(body, RunReported):
+        return body.fact.key
+    if isinstance(body, Undo):
+        return RunKey(step=body.step, branch=body.branch)
+    return RunKey(step="")
+
+
+def _report(service: str, report: Report) -> Message:
+    key = _about(report)
+    causation = ids.event_id(SAGA_ID, STARTED.step) if isinstance(report, RunReported) else ""
+    ident = report_id(SAGA_ID, report, service)
+    envelope = _envelope(kind_of(report), ident, service, encode_report(report), key, causation)
+    return message(envelope, "saga.runs", SAGA_ID)
+
+
+def _command(service: str, command: Command) -> Message:
+    ident = command_id(SAGA_ID, command, service)
+    body = encode_command(command)
+    envelope = _envelope(kind_of(command), ident, "saga-coordinator", body, _about(command), "")
+    return message(envelope, f"{service}.commands", SAGA_ID)
+
+
+def _outcome(outcome: Outcome) -> Message:
+    ident = ids.outcome_id(SAGA_ID, outcome.ending)
+    body = encode_outcome(outcome)
+    envelope = _envelope(Kind.OUTCOME, ident, "saga-coordinator", body, RunKey(step=""), "")
+    return message(envelope, "saga.outcomes", SAGA_ID)
+
+
+# --- how they are written down -----------------------------------------------------------------------------
+
+
+def golden(example: Message) -> str:
+    """Return a golden file's text: names readable, key, header values and value as hexadecimal digits."""
+    assert example.value is not None
+    return (
+        json.dumps(
+            {
+                "topic": example.topic,
+                "key": example.key.hex(),
+                "headers": [[name, value.hex()] for name, value in example.headers],
+                "value": example.value.hex(),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def block(example: Message) -> str:
+    """Return an example as it stands in docs/protocol.md."""
+    assert example.value is not None
+    lines = [f"topic: {example.topic}", f"key: {example.key.decode()}"]
+    lines += [f"{name}: {value.decode()}" for name, value in example.headers]
+    return "```text\n" + "\n".join([*lines, "", example.value.decode()]) + "\n```\n"
+
+
+def examples_section() -> str:
+    """Return the section of docs/protocol.md that shows every example."""
+    parts = [f"### `{name}`\n\n{block(example)}" for name, example in messages().items()]
+    return "\n".join(parts)
+
+
+def write() -> None:
+    """Write the golden files and replace the examples in docs/protocol.md."""
+    for name, example in messages().items():
+        (GOLDEN / f"{name}.json").write_text(golden(example))
+    head, mark, _ = PROTOCOL.read_text().partition("<!-- examples -->\n")
+    PROTOCOL.write_text(f"{head}{mark}\n{examples_section()}")
+
+
+if __name__ == "__main__":
+    write()
