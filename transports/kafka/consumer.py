@@ -1,0 +1,184 @@
+# ruff: noqa: SLF001 - the public names wait for ever or hide a state, see library.py
+"""Wrap the client library's consumer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from saga._core.envelope import Delivery
+from saga.errors import Revoked, TransportUnavailable
+from saga.ports import TopicPartition
+from transports.kafka.library import ERRORS, KAFKA
+from transports.kafka.settings import KafkaSettings, connection
+from transports.kafka.waits import bounded, closed, translated
+
+Listener = Callable[[frozenset[TopicPartition]], Awaitable[None]]
+
+
+class Consumer:
+    """Be one consumer: a static member of a group, or a reader of whole topics without one."""
+
+    def __init__(self, bootstrap: str, settings: KafkaSettings, *, group: str = "", instance: str = "") -> None:
+        self._settings = settings
+        self._raw: Any = KAFKA.AIOKafkaConsumer(
+            **connection(bootstrap, settings),
+            group_id=group or None,
+            group_instance_id=instance or None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            session_timeout_ms=int(settings.session_seconds * 1000),
+            heartbeat_interval_ms=int(settings.heartbeat_seconds * 1000),
+            rebalance_timeout_ms=int(settings.rebalance_seconds * 1000),
+            max_poll_interval_ms=int(settings.max_poll_interval_seconds * 1000),
+            max_partition_fetch_bytes=settings.partition_fetch_bytes,
+            fetch_max_bytes=settings.fetch_bytes,
+        )
+
+    async def join(self, topics: Sequence[str], on_assigned: Listener, on_revoked: Listener) -> None:
+        """Connect and join the group; the callbacks run in a task of the library."""
+        self._raw.subscribe(list(topics), listener=_listener(on_assigned, on_revoked))
+        await self._start(f"cannot join the group for {', '.join(topics)}", self._settings.join_timeout_seconds)
+
+    async def read_all(self, topic: str) -> frozenset[TopicPartition]:
+        """Connect and read all partitions of a topic from the beginning; returns them."""
+        what = f"cannot read {topic!r}"
+        await self._start(what, self._settings.connect_timeout_seconds)
+        try:
+            known = self._raw._client._wait_on_metadata
+            found: Any = await bounded(what, lambda: known(topic), self._settings.query_timeout_seconds * 2)
+            partitions = frozenset(TopicPartition(topic=topic, partition=index) for index in found)
+            self._raw.assign([_theirs(one) for one in partitions])
+            self.seek(await self.beginnings(partitions))
+        except BaseException:
+            await self.stop()
+            raise
+        return partitions
+
+    async def _start(self, what: str, timeout_seconds: float) -> None:
+        try:
+            await bounded(what, self._raw.start, timeout_seconds)
+        except BaseException:
+            await self.stop()
+            raise
+
+    def poll(self, limit: int) -> list[Delivery]:
+        """Return what is there, without waiting."""
+        # getmany with no timeout never suspends while no rebalance is on, so nothing can cancel it:
+        # a cancelled getmany would switch max_poll_interval off for ever. Stepped by hand to keep it so.
+        if self._raw._subscription.reassignment_in_progress:
+            return []
+        try:
+            self._raw.getmany(timeout_ms=0, max_records=limit).send(None)
+        except StopIteration as done:
+            found: dict[Any, list[Any]] = done.value
+            return [_delivery(record) for records in found.values() for record in records]
+        except ERRORS.KafkaError as error:
+            # An error inside of getmany leaves its count of running calls raised, like a cancelled one.
+            self._raw._subscription._fetch_count = 0
+            raise translated("cannot fetch", error) from error
+        raise TransportUnavailable("the Kafka consumer is rebalancing")
+
+    @property
+    def dead(self) -> bool:
+        """Return whether a task of the library has ended that must not; getmany looks at one of them only."""
+        coordinator: Any = getattr(self._raw._coordinator, "_coordination_task", None)
+        return bool(self._raw._fetcher.error_future.done() or (coordinator is not None and coordinator.done()))
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Wait until there may be something to poll; may be cancelled at any time."""
+        # The fetcher's own waiter: the public way to wait is getmany, which must not be cancelled.
+        waiter: Any = self._raw._fetcher._create_fetch_waiter()
+        try:
+            await asyncio.wait([waiter], timeout=timeout_seconds)
+        finally:
+            if not waiter.done():
+                waiter.cancel()
+            elif not waiter.cancelled():
+                waiter.exception()  # marks it as seen; the next poll raises the same
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Move read positions; what was fetched before is dropped."""
+        try:
+            for partition, position in positions.items():
+                self._raw.seek(_theirs(partition), position)
+        except ERRORS.IllegalStateError as error:
+            raise Revoked(f"cannot seek: {error}") from error
+
+    def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """Return the next offset to be polled of each partition, None while it has none."""
+        subscription: Any = self._raw._subscription.subscription
+        assignment: Any = subscription.assignment if subscription is not None else None
+        states = {one: assignment.state_value(_theirs(one)) for one in partitions} if assignment is not None else {}
+        # position() would wait for one.
+        return {
+            one: state.position if state is not None and state.has_valid_position else None
+            for one, state in states.items()
+        }
+
+    async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Store positions at the broker."""
+        offsets = {_theirs(partition): position for partition, position in positions.items()}
+        await bounded("cannot commit", lambda: self._raw.commit(offsets), self._settings.commit_timeout_seconds)
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the committed positions, in one request; partitions without one are left out."""
+        wanted = {_theirs(one): one for one in partitions}
+        found: Any = await bounded(
+            "cannot read committed positions",
+            lambda: self._raw._coordinator.fetch_committed_offsets(list(wanted)),
+            self._settings.query_timeout_seconds,
+        )
+        return {wanted[raw]: value.offset for raw, value in found.items() if value.offset >= 0}
+
+    async def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the earliest offset of each partition."""
+        return await self._offsets(self._raw.beginning_offsets, partitions)
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the next offset to be written of each partition."""
+        return await self._offsets(self._raw.end_offsets, partitions)
+
+    async def _offsets(self, query: Any, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        wanted = {_theirs(one): one for one in partitions}
+        if not wanted:
+            return {}
+        found: Any = await bounded(
+            "cannot read offsets", lambda: query(list(wanted)), self._settings.query_timeout_seconds
+        )
+        return {wanted[raw]: offset for raw, offset in found.items()}
+
+    async def stop(self) -> None:
+        """Close within the time; a static member does not leave its group by this."""
+        if not await closed(self._raw.stop, self._settings.close_timeout_seconds):
+            await closed(self._raw._client.close, 1.0)
+
+
+def _theirs(partition: TopicPartition) -> Any:
+    return KAFKA.TopicPartition(partition.topic, partition.partition)
+
+
+def _delivery(record: Any) -> Delivery:
+    return Delivery(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        headers=tuple((name, value if value is not None else b"") for name, value in record.headers),
+    )
+
+
+def _listener(on_assigned: Listener, on_revoked: Listener) -> Any:
+    def ours(partitions: Iterable[Any]) -> frozenset[TopicPartition]:
+        return frozenset(TopicPartition(topic=one.topic, partition=one.partition) for one in partitions)
+
+    class Rebalance(KAFKA.ConsumerRebalanceListener):  # type: ignore[misc] # the base is Any
+        async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+            await on_assigned(ours(assigned))
+
+        async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+            await on_revoked(ours(revoked))
+
+    return Rebalance()

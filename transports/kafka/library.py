@@ -1,0 +1,20 @@
+"""Import aiokafka: the only file that does.
+
+It carries no usable types, so everything of it is Any; the facades next to this file (producer,
+consumer, admin) are typed, bound every wait and raise our errors. They lean on a few private names of
+aiokafka 0.14 where the public ones wait for ever or hide a state; each use says why.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiokafka
+import aiokafka.admin
+import aiokafka.admin.config_resource
+import aiokafka.errors
+
+KAFKA: Any = aiokafka
+ADMIN: Any = aiokafka.admin
+RESOURCE: Any = aiokafka.admin.config_resource
+ERRORS: Any = aiokafka.errors

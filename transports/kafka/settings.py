@@ -1,0 +1,105 @@
+"""Hold the settings of the Kafka transport; passwords never show."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from saga.errors import SettingsError
+
+
+class Security(StrEnum):
+    """Name Kafka's listener security protocols."""
+
+    PLAINTEXT = "PLAINTEXT"
+    SSL = "SSL"
+    SASL_PLAINTEXT = "SASL_PLAINTEXT"
+    SASL_SSL = "SASL_SSL"
+
+
+class Mechanism(StrEnum):
+    """Name the SASL mechanisms in use."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Say how to connect and how long to wait; the defaults outlast the crash of one broker of three (12 s)."""
+
+    security: Security = Security.PLAINTEXT
+    mechanism: Mechanism = Mechanism.SCRAM_SHA_512
+    user: str = ""
+    password: str = field(default="", repr=False)
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    key_password: str = field(default="", repr=False)
+    client_id: str = "saga"
+    connect_timeout_seconds: float = 10.0
+    publish_timeout_seconds: float = 30.0
+    commit_timeout_seconds: float = 10.0
+    query_timeout_seconds: float = 10.0
+    join_timeout_seconds: float = 70.0
+    close_timeout_seconds: float = 5.0
+    session_seconds: float = 45.0
+    heartbeat_seconds: float = 3.0
+    rebalance_seconds: float = 60.0
+    callback_seconds: float = 30.0
+    max_poll_interval_seconds: float = 300.0
+    max_message_bytes: int = 1_048_576
+    batch_bytes: int = 262_144
+    partition_fetch_bytes: int = 1_048_576
+    fetch_bytes: int = 8_388_608
+    stalled_after_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.security in {Security.SASL_PLAINTEXT, Security.SASL_SSL} and not (self.user and self.password):
+            raise SettingsError(f"{self.security} needs user and password in KafkaSettings")
+        if not self.heartbeat_seconds < self.session_seconds or not self.callback_seconds < self.rebalance_seconds:
+            raise SettingsError(
+                "heartbeat_seconds must be below session_seconds, callback_seconds below rebalance_seconds"
+            )
+        if self.partition_fetch_bytes < self.max_message_bytes:
+            raise SettingsError("partition_fetch_bytes must be at least max_message_bytes")
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Build the TLS context, None without TLS; host names and certificates are always checked."""
+        if self.security not in {Security.SSL, Security.SASL_SSL}:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file or None)
+            if self.certificate_file:
+                context.load_cert_chain(self.certificate_file, self.key_file or None, self.key_password or None)
+        except OSError as error:
+            raise SettingsError(f"the TLS files in KafkaSettings cannot be used: {error}") from error
+        return context
+
+
+def instance_id(group: str, slot: str) -> str:
+    """Return the static member's `group.instance.id`; raises SettingsError for what Kafka would refuse."""
+    made = f"{group}-{slot}"
+    if not slot or not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", made):
+        raise SettingsError(f"group and slot must be letters, digits, dot, dash or underscore, got {made!r}")
+    return made
+
+
+def connection(bootstrap: str, settings: KafkaSettings) -> dict[str, Any]:
+    """Return the client library's connection arguments."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": bootstrap,
+        "client_id": settings.client_id,
+        "security_protocol": settings.security.value,
+        "ssl_context": settings.ssl_context(),
+        "request_timeout_ms": int(settings.query_timeout_seconds * 1000),
+    }
+    if settings.security in {Security.SASL_PLAINTEXT, Security.SASL_SSL}:
+        arguments["sasl_mechanism"] = settings.mechanism.value
+        arguments["sasl_plain_username"] = settings.user
+        arguments["sasl_plain_password"] = settings.password
+    return arguments

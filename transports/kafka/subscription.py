@@ -1,0 +1,224 @@
+"""Be a member of a consumer group on Kafka, or a reader of a whole topic."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+
+from saga._core.envelope import Delivery
+from saga.errors import Revoked, TransportError, TransportUnavailable
+from saga.ports import GroupSpec, OnAssigned, OnRevoked, Positions, TopicPartition
+from transports.kafka.consumer import Consumer
+from transports.kafka.settings import KafkaSettings
+from transports.kafka.waits import translated
+from transports.kafka.watchdog import Watch, observe, stalled
+
+_log = logging.getLogger("transports.kafka")
+_TABLE_PAGE = 1000
+_LOOK_EVERY_SECONDS = 5.0
+_LOOK_TIMEOUT_SECONDS = 2.0
+
+
+class KafkaSubscription:
+    """Keep one member alive: its consumer is rebuilt when it stands still or has failed.
+
+    The callbacks run in a task of the client library, while a `fetch` may be waiting; nothing is
+    fetched between the two of them. A static member does not leave its group when it closes: its
+    partitions wait for the same slot to come back, for at most the session timeout.
+    """
+
+    def __init__(
+        self,
+        group: GroupSpec,
+        connect: Callable[[], Consumer],
+        on_assigned: OnAssigned,
+        on_revoked: OnRevoked,
+        settings: KafkaSettings,
+    ) -> None:
+        self._group = group
+        self._connect = connect
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._settings = settings
+        self._consumer: Consumer | None = None
+        self._assigned: frozenset[TopicPartition] | None = None
+        self._changed = anyio.Event()
+        self._failure: TransportError | None = None
+        self._watch: Watch = {}
+        self._looked_at_seconds = time.monotonic()
+
+    async def open(self) -> None:
+        """Join the group and wait for the first assignment; raises TransportUnavailable, TransportRefused."""
+        consumer = self._connect()
+        self._watch, self._failure, self._assigned, self._changed = {}, None, None, anyio.Event()
+        try:
+            # The callbacks may come before join returns.
+            self._consumer = consumer
+            await consumer.join(self._group.topics, self._take_over, self._give_up)
+            with anyio.move_on_after(self._settings.callback_seconds):
+                await self._changed.wait()
+        except BaseException:
+            self._consumer = None
+            await consumer.stop()
+            raise
+        if self._failure is not None:
+            await self.close()
+            raise self._failure
+
+    async def close(self) -> None:
+        """Stop within the time; `on_revoked` is not called."""
+        consumer, self._consumer, self._assigned = self._consumer, None, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def fetch(self, limit: int, timeout_seconds: float) -> Sequence[Delivery]:
+        """Return up to `limit` deliveries; empty after the timeout. A cancelled call has taken nothing.
+
+        A consumer that has to be rebuilt is rebuilt in here, which may take the join timeout.
+        """
+        await anyio.lowlevel.checkpoint()
+        deadline = anyio.current_time() + timeout_seconds
+        while True:
+            consumer = await self._alive()
+            found = consumer.poll(limit) if self._assigned else []
+            left = deadline - anyio.current_time()
+            if found:
+                return found
+            if left <= 0:
+                break
+            await self._wait(consumer, left)
+        await self._look(consumer)
+        return ()
+
+    async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Store the next offsets to read; raises Revoked or TransportUnavailable: then not committed."""
+        if positions:
+            await self._owned(positions).commit(positions)
+
+    async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Move the read positions; one that does not exist makes a later fetch raise PositionLost."""
+        await anyio.lowlevel.checkpoint()
+        self._owned(positions).seek(positions)
+
+    async def end_offsets(self) -> Mapping[TopicPartition, int]:
+        """Return the next offset to be written of every assigned partition."""
+        return await (await self._alive()).ends(self._assigned or ())
+
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Return the next offset to be read of every assigned partition."""
+        found = self._consumer.positions(self._assigned or ()) if self._consumer is not None else {}
+        return {one: position for one, position in found.items() if position is not None}
+
+    def _owned(self, positions: Mapping[TopicPartition, int]) -> Consumer:
+        foreign = positions.keys() - (self._assigned or frozenset())
+        if foreign or self._consumer is None:
+            names = ", ".join(f"{one.topic}[{one.partition}]" for one in sorted(foreign))
+            raise Revoked(f"not assigned to slot {self._group.slot!r}: {names}")
+        return self._consumer
+
+    async def _alive(self) -> Consumer:
+        if self._failure is not None:
+            await self._rebuild(f"it failed: {self._failure}")
+        elif self._consumer is not None and self._consumer.dead:
+            await self._rebuild("a task of the client library has ended")
+        elif self._consumer is None:
+            await self.open()
+        if self._consumer is None:
+            raise TransportUnavailable(f"group {self._group.name!r} is closed")
+        return self._consumer
+
+    async def _wait(self, consumer: Consumer, timeout_seconds: float) -> None:
+        if self._assigned is not None:
+            await consumer.wait(timeout_seconds)
+        else:
+            with anyio.move_on_after(timeout_seconds):
+                await self._changed.wait()
+
+    async def _take_over(self, partitions: frozenset[TopicPartition]) -> None:
+        try:
+            if partitions and self._consumer is not None:
+                with anyio.fail_after(self._settings.callback_seconds):
+                    self._consumer.seek(await self._starts(self._consumer, partitions))
+            self._assigned = partitions
+        except Exception as error:  # noqa: BLE001 - ours or the application's: reported by the next fetch, which joins anew
+            _log.warning("group %s: taking over partitions failed", self._group.name, exc_info=error)
+            self._failure = translated(f"group {self._group.name!r} cannot take over its partitions", error)
+        finally:
+            self._watch = {}
+            self._changed.set()
+
+    async def _starts(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        starts = dict(await self._on_assigned(partitions))
+        if self._group.positions is Positions.BROKER:
+            starts = await consumer.committed(partitions)
+        new = partitions - starts.keys()
+        # Explicitly from the beginning: the library has no reset policy here, it would only raise.
+        return {**{one: starts[one] for one in partitions & starts.keys()}, **(await consumer.beginnings(new))}
+
+    async def _give_up(self, partitions: frozenset[TopicPartition]) -> None:
+        lost = self._assigned or frozenset()
+        if self._changed.is_set():
+            self._changed = anyio.Event()
+        try:
+            if lost and partitions:
+                with anyio.fail_after(self._settings.callback_seconds):
+                    await self._on_revoked(lost)
+        except Exception as error:  # noqa: BLE001 - the application's own code: the partitions go whatever it does
+            _log.warning("group %s: on_revoked failed", self._group.name, exc_info=error)
+        finally:
+            self._assigned = None
+
+    async def _look(self, consumer: Consumer) -> None:
+        now_seconds = time.monotonic()
+        if not self._assigned or now_seconds - self._looked_at_seconds < _LOOK_EVERY_SECONDS:
+            return
+        self._looked_at_seconds = now_seconds
+        # Shorter than a query may take: a fetch is not held up by a broker that is away, it says so.
+        ends: Mapping[TopicPartition, int] | None = None
+        with anyio.move_on_after(_LOOK_TIMEOUT_SECONDS):
+            ends = await consumer.ends(self._assigned)
+        if ends is None:
+            raise TransportUnavailable(f"group {self._group.name!r}: no end offsets in {_LOOK_TIMEOUT_SECONDS:g} s")
+        self._watch = observe(self._watch, consumer.positions(self._assigned or ()), ends, now_seconds)
+        still = stalled(self._watch, now_seconds, self._settings.stalled_after_seconds)
+        if still:
+            await self._rebuild(f"{len(still)} partitions with lag stand still")
+
+    async def _rebuild(self, reason: str) -> None:
+        _log.warning("group %s, slot %s: the consumer is rebuilt: %s", self._group.name, self._group.slot, reason)
+        await self._give_up(self._assigned or frozenset())
+        await self.close()
+        await self.open()
+
+
+class KafkaTable:
+    """Follow all partitions of a topic from the beginning."""
+
+    def __init__(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
+        self._consumer = consumer
+        self._partitions = partitions
+
+    async def changes(self, timeout_seconds: float) -> Sequence[Delivery]:
+        """Return records since the last call, at most a page; empty after the timeout.
+
+        Raises TransportUnavailable when the reader has died: open another one.
+        """
+        await anyio.lowlevel.checkpoint()
+        deadline = anyio.current_time() + timeout_seconds
+        while True:
+            if self._consumer.dead:
+                raise TransportUnavailable("the reader of the table has died")
+            found = self._consumer.poll(_TABLE_PAGE)
+            left = deadline - anyio.current_time()
+            if found or left <= 0:
+                return found
+            await self._consumer.wait(left)
+
+    async def caught_up(self) -> bool:
+        """Return whether everything that is in the topic now has been returned."""
+        ends = await self._consumer.ends(self._partitions)
+        positions = self._consumer.positions(self._partitions)
+        return all((positions.get(one) or 0) >= end for one, end in ends.items())

@@ -1,0 +1,61 @@
+"""Turn a transport URL into a transport; aiokafka is imported only when a `kafka://` URL asks for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import TYPE_CHECKING
+
+from saga.errors import SettingsError
+from saga.ports import Transport
+from transports.memory import MemoryTransport
+
+if TYPE_CHECKING:
+    from transports.kafka import KafkaSettings
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_ACCEPTED = "use memory:// or kafka://host:port[,host:port]"
+_MAX_PORT = 65535
+
+
+def open_transport(url: str, *, settings: KafkaSettings | None = None) -> Transport:
+    """Build the transport a URL names, without connecting.
+
+    `settings` (security, timeouts) apply to Kafka only. Raises SettingsError for another scheme, a
+    malformed address, settings without Kafka, or a missing `[kafka]` extra.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "memory":
+        if rest:
+            raise SettingsError(f"memory:// takes no address, got {_shown(rest)!r} behind it; {_ACCEPTED}")
+        if settings is not None:
+            raise SettingsError("Kafka settings were given with memory://; leave them out or use kafka://host:port")
+        return MemoryTransport()
+    if separator and scheme == "kafka":
+        return _kafka(_bootstrap(rest), settings)
+    found = f"scheme {scheme!r}" if separator else "no scheme"
+    raise SettingsError(f"a transport URL with {found} cannot be used; {_ACCEPTED}")
+
+
+def _bootstrap(rest: str) -> str:
+    if "@" in rest:
+        raise SettingsError(
+            "a kafka:// URL carries no user or password; give them in KafkaSettings(user=…, password=…)"
+        )
+    for address in rest.split(","):
+        match = _HOST.fullmatch(address)
+        if match is None or not 0 < int(match[2]) <= _MAX_PORT:
+            raise SettingsError(f"kafka:// needs host:port, got {_shown(address)!r}; {_ACCEPTED}")
+    return rest
+
+
+def _kafka(bootstrap: str, settings: KafkaSettings | None) -> Transport:
+    if importlib.util.find_spec("aiokafka") is None:
+        raise SettingsError("kafka:// needs the extra [kafka]: pip install 'saga-choreography[kafka]'")
+    from transports.kafka import KafkaTransport  # noqa: PLC0415 - the core install has no aiokafka
+
+    return KafkaTransport(bootstrap, settings=settings)
+
+
+def _shown(text: str) -> str:
+    return text.rpartition("@")[2][:60]
