@@ -1,0 +1,85 @@
+"""Be a participant's database on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from hashlib import blake2b
+from typing import Any
+
+from outbox.postgres.base import BEGIN, PostgresBase
+from outbox.postgres.driver import adopted
+from outbox.postgres.unit import CODEC, PostgresUnit
+from outbox.sql import Component
+from saga._core.rows import DeliveryRow, RunId, RunRow
+from saga.ports import Claim, Lock, UnitOfWork
+
+_LOCKS = {Lock.SHARED: "pg_advisory_xact_lock_shared", Lock.EXCLUSIVE: "pg_advisory_xact_lock"}
+_TARGETS = 1000  # PostgreSQL takes 1,664 columns in a select
+
+
+def lock_key(service: str, saga_id: str) -> int:
+    """Return the advisory lock of one saga at one service: 64 bits, the same in every process and version."""
+    digest = blake2b(f"{service}\x00{saga_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def begin_statement(claim: Claim) -> str:
+    """Return what opens a transaction and takes its locks, sorted, in one round trip."""
+    pieces = [BEGIN]
+    if claim.lock_timeout_seconds is not None:
+        pieces.append(f"SET LOCAL lock_timeout = {max(1, round(claim.lock_timeout_seconds * 1000))}")
+    keys = sorted({lock_key(claim.service, saga_id) for saga_id in claim.sagas})
+    lock = _LOCKS[claim.lock]
+    calls = [f"{lock}({key})" for key in keys]
+    pieces += ["SELECT " + ", ".join(calls[at : at + _TARGETS]) for at in range(0, len(calls), _TARGETS)]
+    return "; ".join(pieces)
+
+
+class PostgresStore(PostgresBase):
+    """Keep a participant's rows next to its business tables; see `saga.ports.Store`.
+
+    Four round trips per transaction: begin with locks, read, write, commit. Raises Contended for a
+    deadlock, a lock timeout, a serialization failure, and for a statement of ours that the statement
+    timeout ended; a user's statement keeps the driver's error but for lost connections and contention.
+    """
+
+    component = Component.PARTICIPANT
+
+    def unit(self, claim: Claim) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a transaction and take the claim's locks in the same round trip."""
+        return self._unit(claim)
+
+    @asynccontextmanager
+    async def _unit(self, claim: Claim) -> AsyncGenerator[UnitOfWork]:
+        async with self._pool.transaction(begin_statement(claim)) as link:
+            yield PostgresUnit(link, self._composer, claim.service)
+
+    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Work inside the caller's own open asyncpg transaction: never commits, never rolls back."""
+        return self._adopt(connection, service)
+
+    @asynccontextmanager
+    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[UnitOfWork]:
+        yield PostgresUnit(adopted(connection), self._composer, service)
+
+    async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
+        """Claim due rows by moving their `due_at` on by the lease; oldest first, skipping what others claim."""
+        rows = await self._fetch("take_deliveries", service, limit, lease_seconds)
+        return [CODEC.as_delivery(row) for row in sorted(rows, key=lambda row: (row["was_due_at"], row["id"]))]
+
+    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[RunRow]:
+        """Claim runs whose `pending_at` has passed; longest waiting first, skipping what others claim."""
+        rows = await self._fetch("take_runs", service, limit, owner, lease_seconds)
+        return [CODEC.as_run(row) for row in sorted(rows, key=lambda row: row["was_pending_at"])]
+
+    async def load_run(self, run: RunId) -> RunRow | None:
+        """Read one run outside any transaction."""
+        rows = await self._fetch("load_run", *run)
+        return CODEC.as_run(rows[0]) if rows else None
+
+    async def prune(self, limit: int, grace_seconds: float) -> int:
+        """Delete up to `limit` runs, and as many gates, that expired longer than the grace ago and owe nothing."""
+        runs = (await self._fetch("prune_runs", limit, grace_seconds))[0]["rows"]
+        gates = (await self._fetch("prune_gates", limit, grace_seconds))[0]["rows"]
+        return int(runs + gates)

@@ -1,0 +1,202 @@
+"""Be one open transaction on PostgreSQL: the runtime's reads and writes, and the user's door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from outbox.codec import Codec, Values, as_it_is, outbox_values
+from outbox.postgres.driver import Link, Origin, Record
+from outbox.postgres.parts import Composer, Part, columns
+from outbox.statements import Kind, kind_of, may_have_written
+from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
+from saga.errors import Conflict
+from saga.ports import Database
+
+CODEC = Codec(as_it_is, as_it_is)
+ROLLBACK_SECONDS = 5.0
+
+_COUNTED = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
+
+
+def outbox_part(rows: Sequence[OutboxRow]) -> list[Part]:
+    """Return the part that stores outbox rows."""
+    return [Part("insert_outbox", columns([outbox_values(row) for row in rows]))] if rows else []
+
+
+def deliveries_part(rows: Sequence[DeliveryRow]) -> list[Part]:
+    """Return the part that stores waiting deliveries."""
+    return [Part("insert_deliveries", columns([CODEC.delivery(row) for row in rows]))] if rows else []
+
+
+async def run_parts(
+    link: Link, composer: Composer, parts: Sequence[Part], expected: Mapping[str, int]
+) -> tuple[int, ...]:
+    """Run a write and return the outbox `seq`s, in the order of the rows given.
+
+    Raises Conflict when a part did not touch as many rows as `expected`.
+    """
+    if not parts:
+        return ()
+    sql, args = composer.write(parts)
+    found: dict[str, list[int]] = {}
+    for row in await link.fetch(sql, args):
+        found.setdefault(row["part"], []).append(row["seq"])
+    for name, count in expected.items():
+        if len(found.get(name, ())) != count:
+            missing = count - len(found.get(name, ()))
+            raise Conflict(f"{missing} of {count} rows were changed by somebody else since they were read ({name})")
+    return tuple(sorted(found.get("insert_outbox", ())))
+
+
+class PostgresDatabase:
+    """Run the user's SQL; see `saga.ports.Database`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.writes = 0
+        self.failure: Exception | None = None
+
+    async def execute(self, sql: str, *args: object) -> int:
+        """Run one statement and return the number of rows it inserted, updated or deleted."""
+        try:
+            tag = await self._link.execute(sql, args, Origin.USER)
+        except Exception as error:
+            self.failure = error
+            raise
+        word, _, count = tag.partition(" ")
+        rows = int(count.rpartition(" ")[2]) if word in _COUNTED else 0
+        self.writes += may_have_written(sql, rows)
+        return rows
+
+    async def fetch(self, sql: str, *args: object) -> list[Mapping[str, Any]]:
+        """Run one statement and return its rows as dictionaries."""
+        return [dict(row) for row in await self._rows(sql, args)]
+
+    async def fetch_one(self, sql: str, *args: object) -> Mapping[str, Any] | None:
+        """Run one statement and return its first row as a dictionary, or None."""
+        rows = await self._rows(sql, args)
+        return dict(rows[0]) if rows else None
+
+    async def _rows(self, sql: str, args: Sequence[object]) -> list[Record]:
+        try:
+            rows = await self._link.fetch(sql, args, Origin.USER)
+        except Exception as error:
+            self.failure = error
+            raise
+        # Without `returning` a change tells nothing about its rows here.
+        told = len(rows) if rows or kind_of(sql) is not Kind.CHANGE or "returning" in sql.lower() else 1
+        self.writes += may_have_written(sql, told)
+        return rows
+
+
+class PostgresUnit:
+    """Be one open transaction; see `saga.ports.UnitOfWork`."""
+
+    def __init__(self, link: Link, composer: Composer, service: str) -> None:
+        self._link = link
+        self._composer = composer
+        self._service = service
+        self._database = PostgresDatabase(link)
+        self._savepoints = 0
+
+    @property
+    def db(self) -> Database:
+        """Return the user's door to this transaction."""
+        return self._database
+
+    @property
+    def connection(self) -> Any:
+        """Return the asyncpg connection; taking it counts as a write."""
+        self._database.writes += 1
+        return self._link.raw
+
+    @property
+    def writes(self) -> int:
+        """Return how many of the user's statements may have changed a row."""
+        return self._database.writes
+
+    @property
+    def failure(self) -> Exception | None:
+        """Return the error of the user's statement that has aborted this transaction, None while it is sound."""
+        return self._database.failure
+
+    async def read(self, sagas: Sequence[str], runs: Sequence[RunId]) -> Snapshot:
+        """Read gates, runs and the database clock in one statement."""
+        parts = [Part("read_clock", ())]
+        if sagas:
+            parts.append(Part("read_gates", (self._service, sagas)))
+        exact = [run for run in runs if run[1]]
+        if exact:
+            parts.append(Part("read_runs", [list(column) for column in zip(*exact, strict=True)]))
+        if len(exact) < len(runs):
+            parts.append(Part("read_sagas", (self._service, [run[0] for run in runs if not run[1]])))
+        sql, args = self._composer.read(parts)
+        clock, *rows = await self._link.fetch(sql, args)
+        found = [CODEC.as_run(row) for row in rows if row["kind"] == "run"]
+        gates = [_as_gate(row) for row in rows if row["kind"] == "gate"]
+        return Snapshot(
+            now=clock["created_at"],
+            gates={gate.saga_id: gate for gate in gates},
+            runs={(run.saga_id, run.step, run.branch): run for run in found},
+        )
+
+    async def write(self, changes: Changes) -> tuple[int, ...]:
+        """Store all changes in one statement and return the `seq` of each outbox row, in order.
+
+        Raises Conflict: then the transaction must be left by an exception (or the savepoint around).
+        """
+        self._link.check_open()
+        parts = self._run_parts(changes)
+        if changes.gates:
+            parts.append(Part("put_gates", columns([CODEC.gate(gate) for gate in changes.gates])))
+        parts += outbox_part(changes.outbox)
+        parts += deliveries_part(changes.insert_deliveries)
+        if changes.delete_deliveries:
+            parts.append(Part("delete_deliveries", (changes.delete_deliveries,)))
+        if changes.release:
+            parts.append(Part("release_deliveries", (self._service, changes.release)))
+        expected = {"update_runs": len(changes.update_runs)} if changes.update_runs else {}
+        return await run_parts(self._link, self._composer, parts, expected)
+
+    def _run_parts(self, changes: Changes) -> list[Part]:
+        parts: list[Part] = []
+        if changes.insert_runs:
+            parts.append(Part("insert_runs", columns([CODEC.run(run) for run in _sorted(changes.insert_runs)])))
+        if changes.update_runs:
+            values: list[Values] = [(*CODEC.run(run), run.revision) for run in _sorted(changes.update_runs)]
+            parts.append(Part("update_runs", [*columns(values), len(values)]))
+        return parts
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncGenerator[None]:
+        """Open a savepoint: an exception out of the context rolls back to it and goes on being raised."""
+        self._savepoints += 1
+        name = f"saga_{self._savepoints}"
+        writes = self._database.writes
+        await self._link.simple(f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            if self._link.in_transaction:
+                with anyio.move_on_after(ROLLBACK_SECONDS, shield=True):
+                    await self._link.simple(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+            self._database.writes = writes
+            self._database.failure = None
+            raise
+        await self._link.simple(f"RELEASE SAVEPOINT {name}")
+
+
+def _sorted(runs: Sequence[RunRow]) -> list[RunRow]:
+    # In the order of the primary key: two batches that meet wait for each other in one direction only.
+    return sorted(runs, key=lambda run: (run.saga_id, run.step, run.branch))
+
+
+def _as_gate(row: Record) -> GateRow:
+    """Decode a gate from the columns it borrows in a read."""
+    borrowed = {"service": row["tenant"], "state": row["status"], "keep_until": row["pending_at"]}
+    names = ("saga_id", "plan", "expires_at", "traceparent")
+    return CODEC.as_gate({**{name: row[name] for name in names}, **borrowed})

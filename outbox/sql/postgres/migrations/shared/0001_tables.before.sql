@@ -1,0 +1,40 @@
+create table if not exists saga_outbox (
+    seq bigint generated always as identity primary key,
+    id text not null,
+    aggregatetype text not null,
+    aggregateid text not null,
+    type text not null,
+    payload bytea,
+    headers text not null,
+    record bytea,
+    record_headers text not null,
+    service text not null,
+    created_at timestamptz not null default clock_timestamp()
+) with (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000);
+
+create table if not exists saga_delivery (
+    id bigint generated always as identity primary key,
+    service text not null,
+    saga_id text not null,
+    due_at timestamptz not null,
+    reason text not null,
+    attempt integer not null,
+    error text not null,
+    raw_topic text not null,
+    raw_partition integer not null,
+    raw_offset bigint not null,
+    raw_key bytea,
+    raw_value bytea,
+    raw_headers text not null,
+    created_at timestamptz not null default clock_timestamp()
+);
+
+create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'parked');
+
+create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason = 'held';
+
+create table if not exists saga_lease (
+    name text primary key,
+    owner text not null,
+    until timestamptz not null
+);

@@ -1,0 +1,51 @@
+-- Part of a write. Rows get their seq in the order of the arrays.
+-- name: insert_outbox
+insert into saga_outbox (id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service)
+select * from unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::text[]
+)
+returning 'insert_outbox' as part, seq
+
+-- Part of a write.
+-- name: insert_deliveries
+insert into saga_delivery
+    (service, saga_id, due_at, reason, attempt, error,
+     raw_topic, raw_partition, raw_offset, raw_key, raw_value, raw_headers)
+select * from unnest(
+    $1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::integer[], $6::text[],
+    $7::text[], $8::integer[], $9::bigint[], $10::bytea[], $11::bytea[], $12::text[]
+)
+
+-- The limit is the number of rows. It makes the planner expect few, so that it takes the primary key even
+-- while the table is empty: the plan is kept, and the table grows.
+-- name: delete_outbox
+delete from saga_outbox o
+using (select * from unnest($1::bigint[]) as k (seq) limit $2) k
+where o.seq = k.seq
+
+-- One statement: the lease is only written when there is something to sweep, so an idle sweep writes nothing.
+-- A hashed subplan, not an anti join: the rows have to come in the order of the primary key, a page at a time.
+-- name: sweep
+with page as materialized (
+    select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service
+    from saga_outbox
+    where created_at < (select clock_timestamp()) - $1::float8 * interval '1 second'
+        and seq not in (select unnest($2::bigint[]))
+    order by seq
+    limit $3
+), lease as (
+    insert into saga_lease as l (name, owner, until)
+    select 'sweep', $4, clock_timestamp() + $5::float8 * interval '1 second'
+    where exists (select 1 from page)
+    on conflict (name) do update set owner = excluded.owner, until = excluded.until
+    where l.owner = excluded.owner or l.until < clock_timestamp()
+    returning 1
+)
+select * from page where exists (select 1 from lease) order by seq
+
+-- name: pending_outbox
+select count(*) as rows, coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0)::float8 as age
+from saga_outbox
+
+-- name: committed_outbox
+select seq from saga_outbox where seq = any($1::bigint[])

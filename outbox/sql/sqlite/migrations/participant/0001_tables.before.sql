@@ -1,0 +1,44 @@
+create table if not exists saga_run (
+    saga_id text not null,
+    step text not null,
+    branch text not null,
+    service text not null,
+    plan text not null,
+    tenant text not null,
+    status text not null,
+    undo text not null,
+    causes text not null,
+    input_type text not null,
+    input blob,
+    result_type text not null,
+    result blob,
+    attempt integer not null,
+    owner text not null,
+    pending_at integer,
+    error text not null,
+    outcome blob,
+    traceparent text not null,
+    expires_at integer not null,
+    created_at integer not null,
+    done_at integer,
+    undone_at integer,
+    revision integer not null,
+    primary key (saga_id, step, branch)
+);
+
+create index if not exists saga_run_pending on saga_run (service, pending_at) where pending_at is not null;
+
+create index if not exists saga_run_expires on saga_run (expires_at);
+
+create table if not exists saga_gate (
+    saga_id text not null,
+    service text not null,
+    plan text not null,
+    state text not null,
+    keep_until integer,
+    expires_at integer not null,
+    traceparent text not null,
+    primary key (saga_id, service)
+);
+
+create index if not exists saga_gate_expires on saga_gate (expires_at);

@@ -1,0 +1,41 @@
+-- Times are microseconds since 1970 in UTC.
+create table if not exists saga_outbox (
+    seq integer primary key autoincrement,
+    id text not null,
+    aggregatetype text not null,
+    aggregateid text not null,
+    type text not null,
+    payload blob,
+    headers text not null,
+    record blob,
+    record_headers text not null,
+    service text not null,
+    created_at integer not null
+);
+
+create table if not exists saga_delivery (
+    id integer primary key autoincrement,
+    service text not null,
+    saga_id text not null,
+    due_at integer not null,
+    reason text not null,
+    attempt integer not null,
+    error text not null,
+    raw_topic text not null,
+    raw_partition integer not null,
+    raw_offset integer not null,
+    raw_key blob,
+    raw_value blob,
+    raw_headers text not null,
+    created_at integer not null
+);
+
+create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'parked');
+
+create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason = 'held';
+
+create table if not exists saga_lease (
+    name text primary key,
+    owner text not null,
+    until integer not null
+);

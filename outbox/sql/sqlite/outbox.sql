@@ -1,0 +1,31 @@
+-- name: insert_outbox
+insert into saga_outbox
+    (id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, created_at)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+
+-- name: insert_delivery
+insert into saga_delivery
+    (service, saga_id, due_at, reason, attempt, error,
+     raw_topic, raw_partition, raw_offset, raw_key, raw_value, raw_headers, created_at)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+
+-- name: delete_outbox
+delete from saga_outbox where seq in (select value from json_each(?1))
+
+-- name: sweep_page
+select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service
+from saga_outbox
+where created_at < ?1 and seq not in (select value from json_each(?2))
+order by seq
+limit ?3
+
+-- name: sweep_lease
+insert into saga_lease (name, owner, until) values ('sweep', ?1, ?2)
+on conflict (name) do update set owner = excluded.owner, until = excluded.until
+where saga_lease.owner = excluded.owner or saga_lease.until < ?3
+
+-- name: pending_outbox
+select count(*) as rows, min(created_at) as oldest from saga_outbox
+
+-- name: committed_outbox
+select seq from saga_outbox where seq in (select value from json_each(?1))

@@ -1,0 +1,78 @@
+-- name: read_gate
+select saga_id, service, plan, state, keep_until, expires_at, traceparent
+from saga_gate where saga_id = ?1 and service = ?2
+
+-- name: load_run
+select * from saga_run where saga_id = ?1 and step = ?2 and branch = ?3
+
+-- name: load_saga
+select * from saga_run where saga_id = ?1 and service = ?2
+
+-- name: insert_run
+insert into saga_run
+    (saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
+     attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at, revision)
+values
+    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, 1)
+
+-- name: update_run
+update saga_run set
+    plan = ?5, tenant = ?6, status = ?7, undo = ?8, causes = ?9, input_type = ?10, input = ?11, result_type = ?12,
+    result = ?13, attempt = ?14, owner = ?15, pending_at = ?16, error = ?17, outcome = ?18, traceparent = ?19,
+    expires_at = ?20, created_at = ?21, done_at = ?22, undone_at = ?23, revision = revision + 1
+where saga_id = ?1 and step = ?2 and branch = ?3 and service = ?4 and revision = ?24
+
+-- name: put_gate
+insert into saga_gate (saga_id, service, plan, state, keep_until, expires_at, traceparent)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+on conflict (saga_id, service) do update set
+    plan = excluded.plan, state = excluded.state, keep_until = excluded.keep_until,
+    expires_at = excluded.expires_at, traceparent = excluded.traceparent
+
+-- name: delete_delivery
+delete from saga_delivery where id = ?1
+
+-- name: release_delivery
+update saga_delivery set reason = 'retry', due_at = ?3
+where service = ?1 and saga_id = ?2 and reason = 'held'
+
+-- name: due_deliveries
+select * from saga_delivery
+where service = ?1 and reason in ('retry', 'parked') and due_at <= ?2
+order by due_at, id
+limit ?3
+
+-- name: lease_delivery
+update saga_delivery set due_at = ?2 where id = ?1
+
+-- name: due_runs
+select * from saga_run where service = ?1 and pending_at <= ?2 order by pending_at limit ?3
+
+-- name: lease_run
+update saga_run set owner = ?4, pending_at = ?5, revision = revision + 1
+where saga_id = ?1 and step = ?2 and branch = ?3
+
+-- name: prune_runs
+delete from saga_run where rowid in (
+    select r.rowid
+    from saga_run r
+    left join saga_gate g on g.saga_id = r.saga_id and g.service = r.service
+    where r.expires_at < ?2
+        and (g.keep_until is null or g.keep_until < ?2)
+        and r.pending_at is null
+        and r.undo not in ('wanted', 'intent')
+    order by r.expires_at
+    limit ?1
+)
+
+-- A gate goes after its runs: it may say how long they are kept.
+-- name: prune_gates
+delete from saga_gate where rowid in (
+    select g.rowid
+    from saga_gate g
+    where g.expires_at < ?2
+        and (g.keep_until is null or g.keep_until < ?2)
+        and not exists (select 1 from saga_run r where r.saga_id = g.saga_id and r.service = g.service)
+    order by g.expires_at
+    limit ?1
+)

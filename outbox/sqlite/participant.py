@@ -1,0 +1,79 @@
+"""Be a participant's database on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from outbox.codec import from_micros
+from outbox.sql import Component
+from outbox.sqlite.base import SqliteBase
+from outbox.sqlite.driver import adopted, run
+from outbox.sqlite.unit import CODEC, SqliteUnit
+from saga._core.rows import DeliveryRow, RunId, RunRow
+from saga.ports import Claim, UnitOfWork
+
+
+class SqliteStore(SqliteBase):
+    """Keep a participant's rows next to its business tables; see `saga.ports.Store`.
+
+    `BEGIN IMMEDIATE` lets one transaction in at a time, so a claim needs no locks. The clock is the
+    one given: SQLite has none worth trusting.
+    """
+
+    component = Component.PARTICIPANT
+
+    def unit(self, claim: Claim) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Begin a transaction."""
+        return self._unit(claim.service)
+
+    @asynccontextmanager
+    async def _unit(self, service: str) -> AsyncGenerator[UnitOfWork]:
+        async with self._database.transaction() as connection:
+            yield SqliteUnit(connection, self._sql, service, self._clock)
+
+    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Work inside the caller's own open sqlite3 transaction: never commits, never rolls back."""
+        return self._adopt(connection, service)
+
+    @asynccontextmanager
+    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[UnitOfWork]:
+        yield SqliteUnit(adopted(connection), self._sql, service, self._clock)
+
+    async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
+        """Claim due rows by moving their `due_at` on by the lease; oldest first."""
+        sql = self._sql["due_deliveries"]
+        if not await self._database.read(sql, (service, self._now(), 1)):
+            return []
+        async with self._database.transaction() as connection:
+            rows = [CODEC.as_delivery(row) for row in run(connection, sql, (service, self._now(), limit)).rows]
+            until = self._now(lease_seconds)
+            for row in rows:
+                run(connection, self._sql["lease_delivery"], (row.id, until))
+        return [replace(row, due_at=from_micros(until)) for row in rows]
+
+    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[RunRow]:
+        """Claim runs whose `pending_at` has passed; longest waiting first."""
+        sql = self._sql["due_runs"]
+        if not await self._database.read(sql, (service, self._now(), 1)):
+            return []
+        async with self._database.transaction() as connection:
+            rows = [CODEC.as_run(row) for row in run(connection, sql, (service, self._now(), limit)).rows]
+            until = self._now(lease_seconds)
+            for row in rows:
+                run(connection, self._sql["lease_run"], (row.saga_id, row.step, row.branch, owner, until))
+        pending_at = from_micros(until)
+        return [replace(row, owner=owner, pending_at=pending_at, revision=row.revision + 1) for row in rows]
+
+    async def load_run(self, run: RunId) -> RunRow | None:
+        """Read one run outside any transaction."""
+        rows = await self._database.read(self._sql["load_run"], run)
+        return CODEC.as_run(rows[0]) if rows else None
+
+    async def prune(self, limit: int, grace_seconds: float) -> int:
+        """Delete up to `limit` runs, and as many gates, that expired longer than the grace ago and owe nothing."""
+        async with self._database.transaction() as connection:
+            args = (limit, self._now(-grace_seconds))
+            return sum(run(connection, self._sql[name], args).touched for name in ("prune_runs", "prune_gates"))

@@ -1,0 +1,163 @@
+"""Be one open transaction on SQLite: the runtime's reads and writes, and the user's door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from outbox import statements
+from outbox.codec import Codec, from_micros, outbox_values, to_micros
+from outbox.sqlite.driver import ENDED_INSIDE, Connection, Outcome, run, run_keyed
+from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
+from saga.errors import Conflict, StoreError
+from saga.ports import Clock, Database
+
+CODEC = Codec(to_micros, from_micros)
+
+Queries = Mapping[str, str]
+
+
+def insert_outbox(connection: Connection, sql: Queries, rows: Sequence[OutboxRow], now: int) -> tuple[int, ...]:
+    """Store outbox rows and return their `seq`s."""
+    return tuple(run(connection, sql["insert_outbox"], (*outbox_values(row), now)).last_id for row in rows)
+
+
+def insert_deliveries(connection: Connection, sql: Queries, rows: Sequence[DeliveryRow], now: int) -> None:
+    """Store waiting deliveries."""
+    for row in rows:
+        run(connection, sql["insert_delivery"], (*CODEC.delivery(row), now))
+
+
+def update(connection: Connection, sql: str, args: Sequence[object], what: str) -> None:
+    """Update one row; raises Conflict when it is not there as it was read."""
+    if run(connection, sql, args).touched != 1:
+        raise Conflict(f"{what} was changed by somebody else since it was read")
+
+
+class SqliteDatabase:
+    """Run the user's SQL; see `saga.ports.Database`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.writes = 0
+
+    async def execute(self, sql: str, *args: object) -> int:
+        """Run one statement and return the number of rows it inserted, updated or deleted."""
+        outcome = await self._run(sql, args)
+        return 0 if statements.kind_of(sql) is statements.Kind.READ else outcome.touched
+
+    async def fetch(self, sql: str, *args: object) -> list[Mapping[str, Any]]:
+        """Run one statement and return its rows as dictionaries."""
+        return [dict(row) for row in (await self._run(sql, args)).rows]
+
+    async def fetch_one(self, sql: str, *args: object) -> Mapping[str, Any] | None:
+        """Run one statement and return its first row as a dictionary, or None."""
+        rows = (await self._run(sql, args)).rows
+        return dict(rows[0]) if rows else None
+
+    async def _run(self, sql: str, args: Sequence[object]) -> Outcome:
+        await checkpoint_if_cancelled()
+        outcome = run(self._connection, statements.numbered(sql), [_bindable(arg) for arg in args])
+        self.writes += bool(outcome.changed) or statements.kind_of(sql) is statements.Kind.OTHER
+        return outcome
+
+
+def _bindable(value: object) -> object:
+    """Return what SQLite can store of the values that PostgreSQL's driver takes: text for what it has no type for."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID | Decimal) else value
+
+
+class SqliteUnit:
+    """Be one open transaction; see `saga.ports.UnitOfWork`."""
+
+    def __init__(self, connection: Connection, sql: Queries, service: str, clock: Clock) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._service = service
+        self._clock = clock
+        self._database = SqliteDatabase(connection)
+        self._savepoints = 0
+
+    @property
+    def db(self) -> Database:
+        """Return the user's door to this transaction."""
+        return self._database
+
+    @property
+    def connection(self) -> Any:
+        """Return the sqlite3 connection; taking it counts as a write."""
+        self._database.writes += 1
+        return self._connection
+
+    @property
+    def writes(self) -> int:
+        """Return how many of the user's statements may have changed a row."""
+        return self._database.writes
+
+    @property
+    def failure(self) -> Exception | None:
+        """Return None: a failed statement does not abort a transaction of SQLite."""
+        return None
+
+    async def read(self, sagas: Sequence[str], runs: Sequence[RunId]) -> Snapshot:
+        """Read gates, runs and the clock; nobody else writes as long as this transaction is open."""
+        await checkpoint_if_cancelled()
+        gates: dict[str, GateRow] = {}
+        for saga_id in sagas:
+            for row in run(self._connection, self._sql["read_gate"], (saga_id, self._service)).rows:
+                gates[saga_id] = CODEC.as_gate(row)
+        found: dict[RunId, RunRow] = {}
+        for saga_id, step, branch in runs:
+            name, args = ("load_run", (saga_id, step, branch)) if step else ("load_saga", (saga_id, self._service))
+            for row in run(self._connection, self._sql[name], args).rows:
+                known = CODEC.as_run(row)
+                found[known.saga_id, known.step, known.branch] = known
+        return Snapshot(now=self._clock.now(), gates=gates, runs=found)
+
+    async def write(self, changes: Changes) -> tuple[int, ...]:
+        """Store all changes and return the `seq` of each outbox row, in order.
+
+        Raises Conflict: then the transaction must be left by an exception (or the savepoint around).
+        """
+        await checkpoint_if_cancelled()
+        connection, sql, now = self._connection, self._sql, to_micros(self._clock.now())
+        if not connection.in_transaction:
+            raise StoreError(ENDED_INSIDE)
+        for row in changes.insert_runs:
+            run_keyed(connection, sql["insert_run"], CODEC.run(row))
+        for row in changes.update_runs:
+            update(connection, sql["update_run"], (*CODEC.run(row), row.revision), f"run {row.step} of {row.saga_id}")
+        for gate in changes.gates:
+            run(connection, sql["put_gate"], CODEC.gate(gate))
+        seqs = insert_outbox(connection, sql, changes.outbox, now)
+        insert_deliveries(connection, sql, changes.insert_deliveries, now)
+        for number in changes.delete_deliveries:
+            run(connection, sql["delete_delivery"], (number,))
+        for saga_id in changes.release:
+            run(connection, sql["release_delivery"], (self._service, saga_id, now))
+        return seqs
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncGenerator[None]:
+        """Open a savepoint: an exception out of the context rolls back to it and goes on being raised."""
+        self._savepoints += 1
+        name = f"saga_{self._savepoints}"
+        writes = self._database.writes
+        run(self._connection, f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                run(self._connection, f"ROLLBACK TO {name}")
+                run(self._connection, f"RELEASE {name}")
+            self._database.writes = writes
+            raise
+        run(self._connection, f"RELEASE {name}")

@@ -1,0 +1,85 @@
+"""Turn a database URL into a store; asyncpg is imported only when a `postgresql://` URL asks for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os.path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from outbox.sqlite import SqliteCoordinationStore, SqliteStore
+from saga.errors import SettingsError
+from saga.ports import Clock, CoordinationStore, Store
+
+if TYPE_CHECKING:
+    from outbox.postgres import PostgresSettings
+
+_ACCEPTED = "use sqlite:///path/file.db, sqlite:///:memory: or postgresql://user@host:port/database"
+_POSTGRES = ("postgresql", "postgres")
+
+
+def open_store(url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None) -> Store:
+    """Build the participant's store a URL names, without connecting.
+
+    `clock` applies to SQLite only, PostgreSQL has its own; `settings` to PostgreSQL only. Raises
+    SettingsError for another scheme, a malformed URL, or a missing `[postgres]` extra.
+    """
+    if _scheme(url) in _POSTGRES:
+        _check_postgres(url)
+        from outbox.postgres import PostgresStore  # noqa: PLC0415 - the core install has no asyncpg
+
+        return PostgresStore(url, settings=settings)
+    path, name = _sqlite(url, settings)
+    return SqliteStore(path, name=name, clock=clock)
+
+
+def open_coordination_store(
+    url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None
+) -> CoordinationStore:
+    """Build the coordinator's store a URL names, without connecting; see `open_store`."""
+    if _scheme(url) in _POSTGRES:
+        _check_postgres(url)
+        from outbox.postgres import PostgresCoordinationStore  # noqa: PLC0415 - the core install has no asyncpg
+
+        return PostgresCoordinationStore(url, settings=settings)
+    path, name = _sqlite(url, settings)
+    return SqliteCoordinationStore(path, name=name, clock=clock)
+
+
+def _scheme(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in (*_POSTGRES, "sqlite"):
+        found = f"scheme {scheme!r}" if separator else "no scheme"
+        raise SettingsError(f"a database URL with {found} cannot be used; {_ACCEPTED}")
+    return scheme
+
+
+def _sqlite(url: str, settings: PostgresSettings | None) -> tuple[str, str | None]:
+    """Return path and name of a `sqlite:///` URL; three slashes begin a relative path, four an absolute one."""
+    if settings is not None:
+        raise SettingsError("settings= belong to PostgreSQL; leave them out with sqlite:///, or use postgresql://")
+    rest = url.removeprefix("sqlite://")
+    path, _, query = rest.partition("?")
+    if not path.startswith("/") or path == "/":
+        raise SettingsError(f"sqlite:// needs three slashes and a path; {_ACCEPTED}")
+    path = unquote(path[1:])
+    parameters = parse_qs(query, keep_blank_values=True)
+    if path == ":memory:":
+        name = parameters.pop("name", [None])[-1]
+        if not parameters:
+            return path, name
+    elif not query:
+        return os.path.realpath(path), None
+    raise SettingsError(f"a sqlite:/// URL takes no parameters (a database in memory takes ?name=…); {_ACCEPTED}")
+
+
+def _check_postgres(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and len(parts.path) > 1 and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"a postgresql:// URL needs a host and a database; {_ACCEPTED}")
+    if importlib.util.find_spec("asyncpg") is None:
+        raise SettingsError("postgresql:// needs the extra [postgres]: pip install 'saga-choreography[postgres]'")
