@@ -1,0 +1,174 @@
+"""Run a batch of deliveries in one transaction, and find the way out of every kind of trouble."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import assert_never
+
+import anyio
+
+from saga._core.batching import BatchSize
+from saga._core.rows import Snapshot
+from saga._runtime.context import ServiceContext
+from saga._runtime.ending import end_turn
+from saga._runtime.handlers import HandlerTrouble, is_broken
+from saga._runtime.items import AsideItem, EndItem, StepItem
+from saga._runtime.pending import PendingWork
+from saga._runtime.steps import Trouble, give_up, meet_step
+from saga._runtime.writing import Writing, after_commit
+from saga.errors import Conflict, Contended, StoreError, StoreUnavailable
+from saga.ports import Claim, UnitOfWork
+
+log = logging.getLogger("saga")
+
+BatchItem = StepItem | EndItem | AsideItem
+
+PAUSE_CAP_SECONDS = 5.0
+ALONE_TRIES = 20
+
+
+class BatchRunner:
+    """Bring batches of one service to an end: each item is committed, or moved aside in a commit."""
+
+    def __init__(self, context: ServiceContext, pending: PendingWork) -> None:
+        """Start with batches of one; they grow while the rows can bear it."""
+        self._context = context
+        self._pending = pending
+        self.batch_size = BatchSize(cap=context.tuning.batch_cap)
+
+    async def settle(self, items: Sequence[BatchItem]) -> None:
+        """Return once every item is committed; waits as long as the database is away.
+
+        A group that meets contention is split. An item that makes trouble runs after the rest, again and
+        alone, since a neighbour's write that was rolled back may have caused it.
+        """
+        groups: list[list[BatchItem]] = [list(items)] if items else []
+        failures = 0
+        while groups:
+            group = groups.pop()
+            try:
+                left = await self._transact(group)
+            except Trouble as trouble:
+                groups.extend(await self._after_trouble(group, trouble))
+            except (Contended, Conflict) as error:
+                failures += 1
+                groups.extend(await self._after_contention(group, error, failures))
+            except StoreError as error:
+                if is_broken(error):
+                    groups.extend(await self._after_broken(group, error))
+                    continue
+                failures += 1
+                log.warning("%s: the database is away, trying again: %s", self._context.service, error)
+                groups.append(group)
+                await self._pause(failures)
+            else:
+                failures = 0
+                self.batch_size = self.batch_size.after_clean(len(group))
+                groups.extend([left] if left else [])
+
+    async def _transact(self, items: list[BatchItem]) -> list[BatchItem]:
+        """Commit as many items from the front as the time budget allows and return the rest."""
+        context = self._context
+        claim = self._claim(items)
+        run_ids = [item.run_id for item in items if not isinstance(item, AsideItem)]
+        began = anyio.current_time()
+        left: list[BatchItem] = []
+        async with context.store.unit(claim) as unit:
+            seen = await unit.read(claim.sagas, run_ids)
+            writing = Writing(now=seen.now)
+            for position, item in enumerate(items):
+                if position and anyio.current_time() - began > context.tuning.batch_budget_seconds:
+                    left = items[position:]
+                    break
+                await self._one(unit, seen, writing, item)
+            seqs = await unit.write(writing.changes())
+        after_commit(context, self._pending, writing, seqs)
+        return left
+
+    async def _one(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: BatchItem) -> None:
+        if item.row is not None:
+            writing.used_rows.append(item.row.id)
+        match item:
+            case AsideItem():
+                writing.deliveries.extend([item.to] if item.to is not None else [])
+            case EndItem():
+                await self._end(unit, seen, writing, item)
+            case StepItem():
+                await meet_step(self._context, self._pending, unit, seen, writing, item)
+            case _:
+                assert_never(item)
+
+    async def _end(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: EndItem) -> None:
+        start = writing.updates.get(item.run_id) or seen.runs.get(item.run_id)
+        try:
+            ended = await end_turn(self._context, unit, item, start)
+        except HandlerTrouble as trouble:
+            raise Trouble(item, trouble) from trouble
+        if ended is not None:
+            writing.updates[item.run_id] = ended
+            writing.ended.append(item.run_id[0])
+
+    def _claim(self, items: Sequence[BatchItem]) -> Claim:
+        sagas = sorted({item.envelope.saga_id for item in items if not isinstance(item, AsideItem)})
+        timeout = self._context.tuning.lock_timeout_seconds if len(items) > 1 else None
+        return Claim(service=self._context.service, sagas=tuple(sagas), lock_timeout_seconds=timeout)
+
+    async def _after_contention(self, group: list[BatchItem], error: Exception, failures: int) -> list[list[BatchItem]]:
+        self._context.count(type(error).__name__.lower())
+        self.batch_size = self.batch_size.after_contention()
+        if len(group) == 1:
+            item = group[0]
+            if failures > ALONE_TRIES and not isinstance(item, AsideItem):
+                # Alone and still contended: its own statements are at fault, and the partition goes on.
+                await self._give_up_for_good(Trouble(item, HandlerTrouble(error)))
+                return []
+            await self._pause(failures)
+            return [group]
+        half = len(group) // 2
+        return [group[half:], group[:half]]
+
+    async def _after_broken(self, group: list[BatchItem], error: StoreError) -> list[list[BatchItem]]:
+        """Split until the item is alone whose handler has broken the transaction and swallowed the error."""
+        if len(group) > 1:
+            half = len(group) // 2
+            return [group[half:], group[:half]]
+        item = group[0]
+        if isinstance(item, AsideItem):
+            raise error
+        await self._give_up_for_good(Trouble(item, HandlerTrouble(error)))
+        return []
+
+    async def _after_trouble(self, group: list[BatchItem], trouble: Trouble) -> list[list[BatchItem]]:
+        if len(group) > 1:
+            self.batch_size = self.batch_size.after_contention()
+            return [[trouble.item], [item for item in group if item is not trouble.item]]
+        await self._give_up_for_good(trouble)
+        return []
+
+    async def _give_up_for_good(self, trouble: Trouble) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._give_up(trouble)
+            except (Contended, Conflict, StoreUnavailable):
+                failures += 1
+                await self._pause(failures)
+            else:
+                return
+
+    async def _give_up(self, trouble: Trouble) -> None:
+        context, item = self._context, trouble.item
+        claim = self._claim([item])
+        async with context.store.unit(claim) as unit:
+            seen = await unit.read(claim.sagas, [item.run_id])
+            writing = Writing(now=seen.now)
+            if item.row is not None:
+                writing.used_rows.append(item.row.id)
+            give_up(context, seen, writing, item, trouble.reason)
+            seqs = await unit.write(writing.changes())
+        after_commit(context, self._pending, writing, seqs)
+
+    async def _pause(self, failures: int) -> None:
+        cap = self._context.tuning.contention_pause_seconds * 2.0 ** min(failures - 1, 8)
+        await anyio.sleep(min(PAUSE_CAP_SECONDS, cap) * self._context.rng.random())

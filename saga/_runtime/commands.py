@@ -1,0 +1,149 @@
+"""Obey the coordinator: close and undo, each in a transaction of its own under the exclusive lock."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import anyio
+
+from saga._core.bodies import Close, Command, Undo
+from saga._core.participant import Compensate, Turn, close, compensated, compensation_raised, undo
+from saga._core.records import decode_command
+from saga._core.rows import Snapshot
+from saga._core.words import RunKey
+from saga._runtime.context import ServiceContext
+from saga._runtime.handlers import HandlerTrouble, call_compensation, is_broken, raise_if_store
+from saga._runtime.items import CommandItem
+from saga._runtime.turns import write_turn
+from saga.errors import StoreError
+from saga.ports import Claim, Lock, SpanKind, UnitOfWork
+
+log = logging.getLogger("saga")
+
+PAUSE_CAP_SECONDS = 5.0
+
+
+class CommandRunner:
+    """Bring commands to an end; both kinds are idempotent and reply again when repeated."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        """Serve one service."""
+        self._context = context
+
+    async def obey(self, item: CommandItem) -> None:
+        """Return once the command's effect and its reply are committed; waits as long as the database is away."""
+        failures = 0
+        failed: HandlerTrouble | None = None
+        while True:
+            try:
+                await self._transact(item, failed)
+            except HandlerTrouble as trouble:
+                failed = trouble
+            except StoreError as error:
+                failures += 1
+                if is_broken(error) and failed is None:
+                    failed = HandlerTrouble(error)
+                    continue
+                log.info("%s: command tried again: %s", self._context.service, error)
+                await anyio.sleep(min(PAUSE_CAP_SECONDS, 0.05 * 2.0**failures) * self._context.rng.random())
+            else:
+                return
+
+    async def _transact(self, item: CommandItem, failed: HandlerTrouble | None) -> None:
+        context = self._context
+        saga_id = item.envelope.saga_id
+        command = decode_command(item.envelope.kind, item.envelope.payload)
+        claim = Claim(service=context.service, sagas=(saga_id,), lock=Lock.EXCLUSIVE)
+        attributes = {"saga.id": saga_id}
+        name = f"process {item.delivery.topic}"
+        parent = item.envelope.traceparent
+        with context.tracer.span(name, SpanKind.CONSUMER, parent, attributes) as span:
+            async with context.store.unit(claim) as unit:
+                seen = await unit.read(claim.sagas, [(saga_id, "", "")])
+                turn = await self._turn(unit, item, command, seen, failed, span.traceparent)
+                rows = await write_turn(
+                    context,
+                    unit,
+                    item.topology,
+                    saga_id,
+                    turn,
+                    now=seen.now,
+                    expires_at=item.envelope.expires_at or seen.now,
+                    tenant=item.envelope.tenant,
+                    traceparent=span.traceparent,
+                    used_row=item.row.id if item.row is not None else None,
+                )
+        context.hand_over(rows)
+        if turn.kick:
+            context.pending_alarm.ring()
+        if turn.release:
+            context.waiting_alarm.ring()
+
+    async def _turn(
+        self,
+        unit: UnitOfWork,
+        item: CommandItem,
+        command: Command,
+        seen: Snapshot,
+        failed: HandlerTrouble | None,
+        traceparent: str,
+    ) -> Turn:
+        saga_id, service = item.envelope.saga_id, self._context.service
+        gate = seen.gates.get(saga_id)
+        expires_at = item.envelope.expires_at or seen.now
+        match command:
+            case Close():
+                runs = seen.runs.values()
+                return close(item.topology, service, saga_id, gate=gate, runs=runs, expires_at=expires_at, now=seen.now)
+            case Undo(step=step, branch=branch):
+                run = seen.runs.get((saga_id, step, branch))
+                key = RunKey(step=step, branch=branch)
+                decided = undo(
+                    item.topology,
+                    service,
+                    saga_id,
+                    key,
+                    gate=gate,
+                    run=run,
+                    expires_at=expires_at,
+                    now=seen.now,
+                )
+                if isinstance(decided, Compensate):
+                    return await self._compensate(unit, item, decided, seen, failed, traceparent)
+                return decided
+
+    async def _compensate(
+        self,
+        unit: UnitOfWork,
+        item: CommandItem,
+        decided: Compensate,
+        seen: Snapshot,
+        failed: HandlerTrouble | None,
+        traceparent: str,
+    ) -> Turn:
+        plan = item.topology.plan
+        step = self._context.step(plan.saga, plan.version, decided.run.step)
+        assert step.compensation is not None
+        if failed is not None:
+            retry = step.compensation.retry
+            pause = retry.delay_seconds(1, self._context.rng.random())
+            self._context.pending_alarm.ring(pause)
+            log.warning("compensation of %s of %s: %s", decided.run.step, decided.run.saga_id, failed)
+            retry_at = seen.now + timedelta(seconds=pause)
+            turn = compensation_raised(decided.run, str(failed), attempts=retry.attempts, retry_at=retry_at)
+            return _with_gate(turn, decided)
+        attributes = {"saga.id": decided.run.saga_id, "saga.step": decided.run.step}
+        name = f"compensate {decided.run.step}"
+        with self._context.tracer.span(name, SpanKind.INTERNAL, traceparent, attributes) as span:
+            try:
+                await call_compensation(step, decided.run, unit)
+            except HandlerTrouble as trouble:
+                span.fail(trouble.error)
+                raise_if_store(trouble)
+                raise
+        return _with_gate(compensated(decided.run, seen.now), decided)
+
+
+def _with_gate(turn: Turn, decided: Compensate) -> Turn:
+    return Turn(run=turn.run, gate=decided.gate, reports=turn.reports)

@@ -1,0 +1,97 @@
+"""Hold what the tasks of one service share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import anyio
+
+from saga._core.definition import ServiceDefinition, StartDefinition, StepDefinition
+from saga._core.events import Refusal
+from saga._core.limits import Limits
+from saga._core.rows import OutboxRow
+from saga._runtime.alarm import Alarm
+from saga._runtime.planbook import PlanBook
+from saga.ports import ParticipantStore, Tracer
+
+HandOver = Callable[[Sequence[OutboxRow]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """Hold the numbers a service runs with; every wait and every queue is bounded by one of them.
+
+    `lease_margin_seconds` is added to the longest call of the service: an outside call that has not
+    been answered by then may be taken over. It exceeds a broker's fail-over on purpose.
+    """
+
+    batch_cap: int = 128
+    batch_budget_seconds: float = 0.02
+    lock_timeout_seconds: float = 0.01
+    fetch_timeout_seconds: float = 1.0
+    commit_every_seconds: float = 0.1
+    waiting_poll_seconds: float = 1.0
+    waiting_lease_seconds: float = 60.0
+    parked_seconds: float = 5.0
+    pending_poll_seconds: float = 1.0
+    lease_margin_seconds: float = 15.0
+    calls_in_flight: int = 64
+    drain_seconds: float = 10.0
+    contention_pause_seconds: float = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class ServiceContext:
+    """Be what one service's tasks need: its declaration, its database, the way out, and each other's alarms.
+
+    `hand_over` takes rows that are committed, `expect` rows in a transaction of the caller's.
+    """
+
+    definition: ServiceDefinition
+    store: ParticipantStore
+    hand_over: HandOver
+    expect: HandOver
+    plans: PlanBook
+    tracer: Tracer
+    rng: Random
+    owner: str
+    limits: Limits = field(default_factory=Limits)
+    tuning: Tuning = field(default_factory=Tuning)
+    steps: Mapping[str, StepDefinition] = field(init=False)
+    starts: Mapping[tuple[str, int], StartDefinition] = field(init=False)
+    refusals: Mapping[str, type[Refusal]] = field(default_factory=dict[str, type[Refusal]])
+    waiting_alarm: Alarm = field(default_factory=Alarm)
+    pending_alarm: Alarm = field(default_factory=Alarm)
+    ended: dict[str, anyio.Event] = field(default_factory=dict[str, anyio.Event])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        """Index the definition."""
+        self.steps = {_versioned(step.saga, step.version, step.name): step for step in self.definition.steps}
+        self.starts = {(start.saga, start.version): start for start in self.definition.starts}
+
+    @property
+    def service(self) -> str:
+        """Return the service's name."""
+        return self.definition.name
+
+    def step(self, saga: str, version: int, name: str) -> StepDefinition:
+        """Return the declaration of a step of one saga version."""
+        return self.steps[_versioned(saga, version, name)]
+
+    def count(self, what: str) -> None:
+        """Count something worth knowing."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    @property
+    def lease_seconds(self) -> float:
+        """Return how long an outside call may go unanswered before somebody else takes it over."""
+        timeouts = [step.timeout_seconds for step in self.definition.steps]
+        timeouts += [s.compensation.timeout_seconds for s in self.definition.steps if s.compensation]
+        return max(timeouts, default=30.0) + self.tuning.lease_margin_seconds
+
+
+def _versioned(saga: str, version: int, step: str) -> str:
+    return f"{saga}.v{version}/{step}"

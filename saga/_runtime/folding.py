@@ -1,0 +1,176 @@
+"""Fold what a batch says about one saga into its instance, and turn effects into outbox rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from saga._core import emit
+from saga._core.bodies import Close, Report, Undo
+from saga._core.coordinator import Due, Effect, SendClose, SendUndo, Tell, decide, learn_unplanned
+from saga._core.envelope import Envelope
+from saga._core.instance import Instance, instance_of, instance_row
+from saga._core.plan import Topology
+from saga._core.rows import InstanceRow, OutboxRow
+from saga._runtime.planbook import PlanBook
+from saga.ports import SpanKind, Tracer
+
+log = logging.getLogger("saga")
+
+Told = tuple[Envelope, Report, int]
+"""A report, the envelope it came in, and the partition it was read from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """Hold the row to store for one saga and what is to be sent with it."""
+
+    row: InstanceRow
+    outbox: tuple[OutboxRow, ...]
+
+
+class Folder:
+    """Apply `decide` to everything a batch holds for a saga."""
+
+    def __init__(self, plans: PlanBook, tracer: Tracer) -> None:
+        """Know the plans."""
+        self._plans = plans
+        self._tracer = tracer
+
+    def fold(
+        self, saga_id: str, stored: InstanceRow | None, told: Sequence[Told], now: datetime, *, due: bool
+    ) -> Folded | None:
+        """Return what to write for one saga, None when nothing follows.
+
+        A record for an unknown saga past its expiry is dropped: its saga was pruned long ago.
+        """
+        if stored is None and (not told or _past(told[0][0], now)):
+            log.info("a record of unknown saga %s came after its expiry and is dropped", saga_id)
+            return None
+        plan_hash = stored.plan if stored is not None else told[0][0].plan
+        before = instance_of(stored) if stored is not None else _new(saga_id, told, now)
+        topology = self._plans.topology(plan_hash)
+        if topology is None:
+            return self._unplanned(before, stored, told, plan_hash)
+        instance, effects = _traced(before, told), list[Effect]()
+        for _, report, _ in told:
+            decision = decide(topology, instance, report, now)
+            instance = decision.instance
+            effects.extend(decision.effects)
+        if due:
+            decision = decide(topology, instance, Due(), now)
+            instance = decision.instance
+            effects.extend(decision.effects)
+        if stored is not None and instance == before and not effects:
+            return None
+        tenant = stored.tenant if stored is not None else told[0][0].tenant
+        plan = topology.plan
+        lifetime = timedelta(milliseconds=plan.timeout_ms + plan.forward_window_ms)
+        row = instance_row(
+            instance,
+            saga=plan.saga,
+            version=plan.version,
+            plan=plan.hash,
+            tenant=tenant,
+            partition=stored.partition if stored is not None else told[0][2],
+            revision=stored.revision if stored is not None else 0,
+            started_at=instance.expires_at - lifetime,
+        )
+        outbox = self._rows(topology, instance, tenant, effects, now)
+        return Folded(row=row, outbox=outbox)
+
+    def _unplanned(
+        self, before: Instance, stored: InstanceRow | None, told: Sequence[Told], plan_hash: str
+    ) -> Folded | None:
+        """Keep a saga whose plan nobody here knows where a person can see it."""
+        log.error("saga %s runs under plan %s, which this coordinator does not know", before.saga_id, plan_hash)
+        instance = learn_unplanned(before, [report for _, report, _ in told], plan_hash)
+        if stored is not None and instance == before:
+            return None
+        row = instance_row(
+            instance,
+            saga="",
+            version=0,
+            plan=plan_hash,
+            tenant=told[0][0].tenant if told else "",
+            partition=stored.partition if stored is not None else told[0][2],
+            revision=stored.revision if stored is not None else 0,
+            started_at=None,
+        )
+        return Folded(row=row, outbox=())
+
+    def _rows(
+        self, topology: Topology, instance: Instance, tenant: str, effects: Iterable[Effect], now: datetime
+    ) -> tuple[OutboxRow, ...]:
+        return tuple(self._row(topology, instance, tenant, effect, now) for effect in effects)
+
+    def _row(self, topology: Topology, instance: Instance, tenant: str, effect: Effect, now: datetime) -> OutboxRow:
+        saga_id, plan, expires_at = instance.saga_id, topology.plan.hash, instance.expires_at
+        attributes = {"saga.id": saga_id, "saga.name": topology.plan.saga}
+        with self._tracer.span(_span_name(effect), SpanKind.PRODUCER, instance.traceparent, attributes) as span:
+            trace = span.traceparent
+            match effect:
+                case SendClose(service=service):
+                    return emit.command(
+                        Close(),
+                        service=service,
+                        saga_id=saga_id,
+                        plan=plan,
+                        tenant=tenant,
+                        expires_at=expires_at,
+                        now=now,
+                        traceparent=trace,
+                    )
+                case SendUndo(key=key):
+                    return emit.command(
+                        Undo(step=key.step, branch=key.branch),
+                        service=key.service,
+                        saga_id=saga_id,
+                        plan=plan,
+                        tenant=tenant,
+                        expires_at=expires_at,
+                        now=now,
+                        traceparent=trace,
+                    )
+                case Tell(outcome=outcome):
+                    return emit.outcome(
+                        outcome,
+                        saga_id=saga_id,
+                        plan=plan,
+                        tenant=tenant,
+                        expires_at=expires_at,
+                        now=now,
+                        traceparent=trace,
+                    )
+                case _:
+                    assert_never(effect)
+
+
+def _span_name(effect: Effect) -> str:
+    match effect:
+        case SendClose():
+            return "create saga.close"
+        case SendUndo():
+            return "create saga.undo"
+        case Tell():
+            return "create saga.outcome"
+        case _:
+            assert_never(effect)
+
+
+def _past(envelope: Envelope, now: datetime) -> bool:
+    return envelope.expires_at is not None and now >= envelope.expires_at
+
+
+def _new(saga_id: str, told: Sequence[Told], now: datetime) -> Instance:
+    return Instance(saga_id=saga_id, expires_at=told[0][0].expires_at or now)
+
+
+def _traced(instance: Instance, told: Sequence[Told]) -> Instance:
+    """Remember the context of the first record, so that commands hang below the saga's trace."""
+    if instance.traceparent or not told:
+        return instance
+    return replace(instance, traceparent=told[0][0].traceparent)

@@ -1,0 +1,130 @@
+"""Call users' handlers: arguments bound, time bounded, results checked, errors told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+from pydantic import ValidationError
+
+from saga._core.definition import Binding, Handler, StepDefinition
+from saga._core.events import Event, Refusal
+from saga._core.ids import idempotency_key
+from saga._core.limits import DEFAULT_LIMITS
+from saga._core.participant import Emitted, Refused
+from saga._core.rows import RunRow
+from saga._core.run import Run
+from saga.errors import Conflict, Contended, DeclarationError, StoreError, StoreUnavailable, TooLarge
+from saga.ports import UnitOfWork
+
+END_TIMEOUT_SECONDS = 30.0
+
+
+class HandlerTrouble(Exception):
+    """Carry what a user's handler raised, with a text fit for rows and reports."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(f"{type(error).__name__}: {error}"[:200])
+
+
+def raise_if_store(trouble: HandlerTrouble) -> None:
+    """Raise the store's error if that is what the handler has met: the database's trouble burns no attempt."""
+    if isinstance(trouble.error, Contended | Conflict | StoreUnavailable):
+        raise trouble.error from trouble
+
+
+def is_broken(error: StoreError) -> bool:
+    """Return whether a handler has broken its transaction and swallowed the error, or ended it by itself."""
+    return not isinstance(error, Contended | Conflict | StoreUnavailable)
+
+
+async def call(
+    handler: Handler,
+    bindings: Sequence[Binding],
+    values: Mapping[Binding, Any],
+    run: Run,
+    timeout_seconds: float,
+) -> Any:
+    """Call a handler and return what it returns; raises HandlerTrouble for anything it raises or for its timeout.
+
+    `run.db` is taken away when the call is over. Cancellation passes through.
+    """
+    arguments = [run if binding is Binding.RUN else values[binding] for binding in bindings]
+    try:
+        with anyio.fail_after(timeout_seconds):
+            return await handler(*arguments)
+    except TimeoutError as error:
+        text = str(error) or f"no answer within {timeout_seconds:g} s"
+        raise HandlerTrouble(TimeoutError(text)) from error
+    except Exception as error:  # around a user's handler
+        raise HandlerTrouble(error) from error
+    finally:
+        run.end_turn()
+
+
+def checked(result: Any, step: StepDefinition) -> Event | Refusal | None:
+    """Return a handler's result if its annotation allows it and it fits on the wire; raises HandlerTrouble."""
+    silent = step.ends or not step.emits
+    if result is None and silent:
+        return None
+    kinds = (*step.emits, *step.refuses)
+    if not isinstance(result, Event | Refusal) or type(result) not in kinds:
+        allowed = [cls.__qualname__ for cls in kinds] + ["None"] * silent
+        msg = f"{step.name} returned {type(result).__qualname__}; its annotation allows {' | '.join(allowed)}"
+        raise HandlerTrouble(DeclarationError(msg))
+    limit = DEFAULT_LIMITS.refusal_bytes if isinstance(result, Refusal) else DEFAULT_LIMITS.value_bytes
+    size = len(payload_of(result))
+    if size > limit:
+        msg = f"{step.name} returned a {result.wire_type} of {size} bytes; at most {limit} are allowed"
+        raise HandlerTrouble(TooLarge(msg))
+    return result
+
+
+def payload_of(value: Event | Refusal) -> bytes:
+    """Return the JSON of an event or refusal as UTF-8."""
+    return value.model_dump_json(by_alias=True).encode()
+
+
+def answer_of(result: Event | Refusal | None) -> Emitted | Refused:
+    """Return what a handler returned as an answer; nothing emitted has an empty type."""
+    if result is None:
+        return Emitted(type="", payload=b"")
+    if isinstance(result, Refusal):
+        return Refused(type=result.wire_type, payload=payload_of(result))
+    return Emitted(type=result.wire_type, payload=payload_of(result))
+
+
+async def call_compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork | None) -> None:
+    """Call the compensation of a run with the stored input and result; raises HandlerTrouble.
+
+    `unit` is the transaction a local compensation runs in, None for one that calls outside.
+    """
+    undo = step.compensation
+    assert undo is not None
+    results = {event.wire_type: event for event in step.emits}
+    values: dict[Binding, Any] = {Binding.RESULT: None}
+    try:
+        values[Binding.INPUT] = step.input.model_validate_json(run.input or b"{}")
+        if run.result_type:
+            values[Binding.RESULT] = results[run.result_type].model_validate_json(run.result or b"{}")
+    except (ValidationError, KeyError) as error:
+        raise HandlerTrouble(error) from error
+    key = idempotency_key(run.saga_id, run.step, run.branch, compensation=True)
+    given = Run(
+        saga_id=run.saga_id,
+        step=run.step,
+        branch=run.branch,
+        attempt=run.attempt + 1,
+        tenant=run.tenant,
+        idempotency_key=key,
+        door=unit,
+    )
+    await call(undo.handler, undo.bindings, values, given, undo.timeout_seconds)
+
+
+async def call_end(handler: Handler, ended: object, run: Run) -> None:
+    """Call `on_end`; raises HandlerTrouble."""
+    bindings = (Binding.INPUT, Binding.RUN)
+    await call(handler, bindings, {Binding.INPUT: ended}, run, END_TIMEOUT_SECONDS)

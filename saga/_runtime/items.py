@@ -1,0 +1,75 @@
+"""Hold the units of work a batch is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saga._core.bodies import Outcome
+from saga._core.definition import StartDefinition, StepDefinition
+from saga._core.envelope import Delivery, Envelope
+from saga._core.events import Event
+from saga._core.plan import PlanStep, Topology
+from saga._core.rows import DeliveryRow, RunId
+from saga._core.words import RunKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepItem:
+    """Be one event for one step; `row` is set when it comes from a waiting delivery."""
+
+    envelope: Envelope
+    delivery: Delivery
+    row: DeliveryRow | None
+    topology: Topology
+    plan_step: PlanStep
+    step: StepDefinition
+    event: Event
+
+    @property
+    def run_id(self) -> RunId:
+        """Return the primary key of the run this event leads to."""
+        return (self.envelope.saga_id, self.step.name, self.envelope.branch)
+
+    @property
+    def cause(self) -> RunKey:
+        """Return the run that emitted the event."""
+        return RunKey(step=self.envelope.step, branch=self.envelope.branch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EndItem:
+    """Be one outcome for the service that started the saga."""
+
+    envelope: Envelope
+    delivery: Delivery
+    row: DeliveryRow | None
+    topology: Topology
+    start: StartDefinition | None
+    outcome: Outcome
+
+    @property
+    def run_id(self) -> RunId:
+        """Return the primary key of the start run."""
+        return (self.envelope.saga_id, self.topology.plan.start, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CommandItem:
+    """Be one command of the coordinator."""
+
+    envelope: Envelope
+    delivery: Delivery
+    row: DeliveryRow | None
+    topology: Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AsideItem:
+    """Be a delivery that goes into a row instead of being handled (parked, dead), or out of its row (None)."""
+
+    delivery: Delivery
+    row: DeliveryRow | None
+    to: DeliveryRow | None
+
+
+Item = StepItem | EndItem | CommandItem | AsideItem

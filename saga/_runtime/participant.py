@@ -1,0 +1,178 @@
+"""Be one service at work: read its topics, run batches, obey commands, look after what waits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import anyio
+
+from saga._core.envelope import Delivery
+from saga._core.rows import DeliveryRow
+from saga._core.topics import OUTCOMES, commands_topic, events_topic
+from saga._runtime.batch import BatchItem, BatchRunner
+from saga._runtime.commands import CommandRunner
+from saga._runtime.context import ServiceContext
+from saga._runtime.items import CommandItem, Item
+from saga._runtime.pending import PendingWork
+from saga._runtime.sorting import items_of
+from saga._runtime.supervise import supervised
+from saga.errors import Revoked, TransportUnavailable
+from saga.ports import GroupSpec, Subscription, TopicPartition, Transport
+
+log = logging.getLogger("saga")
+
+
+class Participant:
+    """Run one service of this process until cancelled.
+
+    Deliveries are handled in batches, one after another; each is finished, or a row, before its
+    offset moves. Offsets are committed in the background of the work, at most every 100 ms.
+    """
+
+    def __init__(self, context: ServiceContext, transport: Transport, slot: str) -> None:
+        """Serve `context`; `slot` makes the group membership static."""
+        self._context = context
+        self._transport = transport
+        self._slot = slot
+        self.pending = PendingWork(context)
+        self._batches = BatchRunner(context, self.pending)
+        self._commands = CommandRunner(context)
+        self._busy = anyio.Lock()
+        self._finished: dict[TopicPartition, int] = {}
+        self._revoked: frozenset[TopicPartition] = frozenset()
+        self._committed_at = 0.0
+        self._stopping = anyio.Event()
+        self.stopped = anyio.Event()
+
+    @property
+    def group(self) -> GroupSpec:
+        """Return the consumer group of this service: the events it reacts to, its commands, the outcomes."""
+        return GroupSpec(name=self._context.service, slot=self._slot, topics=topics_of(self._context))
+
+    async def run(self) -> None:
+        """Work until cancelled; every loop is restarted after errors that retrying can mend."""
+        rng = self._context.rng
+        name = self._context.service
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(supervised, f"{name}: outside calls", self.pending.run, rng)
+                tasks.start_soon(supervised, f"{name}: waiting deliveries", self._waiting, rng)
+                await supervised(f"{name}: intake", self._intake, rng)
+                await self.pending.drain(self._context.tuning.drain_seconds)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.stopped.set()
+
+    def stop(self) -> None:
+        """Ask the participant to finish what it has in hand and return from `run`; does not block."""
+        self._stopping.set()
+        self._context.waiting_alarm.ring()
+
+    # --- the log -------------------------------------------------------------------------------------------
+
+    async def _intake(self) -> None:
+        self._finished.clear()
+        async with self._transport.subscribe(
+            self.group, on_assigned=self._assigned, on_revoked=self._give_back
+        ) as subscription:
+            self._subscription = subscription
+            while not self._stopping.is_set():
+                limit = max(self._batches.batch_size.size, 1)
+                timeout = self._context.tuning.fetch_timeout_seconds
+                if self._finished:
+                    timeout = min(timeout, self._context.tuning.commit_every_seconds)
+                deliveries = await self._fetch(subscription, limit, timeout)
+                async with self._busy:
+                    mine = [d for d in deliveries if _place(d) not in self._revoked]
+                    await self.handle([(delivery, None) for delivery in mine])
+                    for delivery in mine:
+                        self._finished[_place(delivery)] = delivery.offset + 1
+                await self._commit(subscription)
+            await self._commit(subscription, at_once=True)
+
+    async def _fetch(self, subscription: Subscription, limit: int, timeout: float) -> Sequence[Delivery]:
+        # The stop signal ends the wait for the next fetch, not a fetch under way: those are short.
+        return await subscription.fetch(limit, timeout)
+
+    async def _assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self._revoked -= partitions
+        return {}
+
+    async def _give_back(self, partitions: frozenset[TopicPartition]) -> None:
+        """Finish the batch in hand within the budget, commit what is finished, and forget the partitions."""
+        self._revoked |= partitions
+        with anyio.move_on_after(self._context.tuning.drain_seconds):
+            async with self._busy:
+                finished = {place: at for place, at in self._finished.items() if place in partitions}
+                if finished:
+                    try:
+                        await self._subscription.commit(finished)
+                    except (Revoked, TransportUnavailable) as error:
+                        log.info("%s: offsets not committed on revoke: %s", self._context.service, error)
+        for place in partitions:
+            self._finished.pop(place, None)
+
+    async def _commit(self, subscription: Subscription, *, at_once: bool = False) -> None:
+        due = anyio.current_time() - self._committed_at >= self._context.tuning.commit_every_seconds
+        if not self._finished or not (due or at_once):
+            return
+        finished, self._finished = self._finished, {}
+        self._committed_at = anyio.current_time()
+        try:
+            await subscription.commit(finished)
+        except Revoked as error:
+            log.info("%s: offsets not committed: %s", self._context.service, error)
+        except TransportUnavailable as error:
+            log.warning("%s: offsets not committed, the next commit covers them: %s", self._context.service, error)
+            self._finished = {**finished, **self._finished}
+
+    # --- rows that wait --------------------------------------------------------------------------------------
+
+    async def _waiting(self) -> None:
+        context = self._context
+        while not self._stopping.is_set():
+            limit = context.tuning.batch_cap
+            rows = await context.store.take_deliveries(context.service, limit, context.tuning.waiting_lease_seconds)
+            if rows:
+                await self.handle([(row.raw, row) for row in rows])
+            if len(rows) == limit:
+                continue
+            await context.waiting_alarm.wait(context.tuning.waiting_poll_seconds)
+
+    # --- handling ----------------------------------------------------------------------------------------------
+
+    async def handle(self, deliveries: Sequence[tuple[Delivery, DeliveryRow | None]]) -> None:
+        """Finish deliveries: events and outcomes in batches, then commands one by one."""
+        items: list[Item] = []
+        for delivery, row in deliveries:
+            items.extend(items_of(self._context, delivery, row))
+        batch: list[BatchItem] = []
+        commands: list[CommandItem] = []
+        for item in items:
+            if isinstance(item, CommandItem):
+                commands.append(item)
+            else:
+                batch.append(item)
+        await self._batches.settle(batch)
+        for command in commands:
+            await self._commands.obey(command)
+
+
+def _place(delivery: Delivery) -> TopicPartition:
+    return TopicPartition(topic=delivery.topic, partition=delivery.partition)
+
+
+def topics_of(context: ServiceContext) -> tuple[str, ...]:
+    """Return the topics a service reads: of every service whose events it reacts to, its commands, the outcomes."""
+    found = {commands_topic(context.service)}
+    if context.definition.starts:
+        found.add(OUTCOMES)
+    wanted = {(s.saga, s.version, s.input.wire_type) for s in context.definition.steps}
+    for plan in context.plans.plans():
+        topology = context.plans.topology(plan.hash)
+        assert topology is not None
+        for event, sources in topology.sources.items():
+            if (plan.saga, plan.version, event) in wanted:
+                found |= {events_topic(source) for source in sources}
+    return tuple(sorted(found))

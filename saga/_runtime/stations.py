@@ -1,0 +1,77 @@
+"""Name the topics an app needs, and run users' own migrations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from saga._core.definition import ServiceDefinition
+from saga._core.plan import Plan
+from saga._core.topics import OUTCOMES, PLANS, RUNS, commands_topic, events_topic
+from saga.errors import SettingsError
+from saga.ports import Claim, Cleanup, Lock, ParticipantStore, TopicSpec
+
+log = logging.getLogger("saga")
+
+APPLIED = "create table if not exists saga_user_migration (service text, name text, primary key (service, name))"
+
+
+def topic_specs(services: Iterable[ServiceDefinition], plans: Sequence[Plan], partitions: int) -> tuple[TopicSpec, ...]:
+    """Return every topic the services and the plans name; all with the same number of partitions, plans with one."""
+    names = {service.name for service in services}
+    for plan in plans:
+        names |= {plan.starter, *(step.service for step in plan.steps)}
+    keyed = [RUNS, OUTCOMES]
+    for name in sorted(names):
+        keyed += [events_topic(name), commands_topic(name)]
+    specs = [TopicSpec(name=name, partitions=partitions) for name in keyed]
+    return (*specs, TopicSpec(name=PLANS, partitions=1, cleanup=Cleanup.COMPACT))
+
+
+async def run_user_migrations(store: ParticipantStore, service: ServiceDefinition) -> None:
+    """Run the service's SQL files in name order, each once and in a transaction of its own.
+
+    For demos, development and tests. Statements end with a semicolon at the end of a line. Raises
+    SettingsError when the folder does not exist.
+    """
+    for name, text in _files(service):
+        claim = Claim(service=service.name, sagas=("migrations",), lock=Lock.EXCLUSIVE)
+        async with store.unit(claim) as unit:
+            await unit.db.execute(APPLIED)
+            known = await unit.db.fetch_one(
+                "select name from saga_user_migration where service = $1 and name = $2",
+                service.name,
+                name,
+            )
+            if known is not None:
+                continue
+            for statement in statements_of(text):
+                await unit.db.execute(statement)
+            await unit.db.execute("insert into saga_user_migration (service, name) values ($1, $2)", service.name, name)
+            log.info("%s: migration %s applied", service.name, name)
+
+
+def _files(service: ServiceDefinition) -> list[tuple[str, str]]:
+    if service.migrations is None:
+        return []
+    folder = Path(service.migrations)
+    if not folder.is_dir():
+        msg = f"Service({service.name!r}, migrations={service.migrations!r}): there is no such folder"
+        raise SettingsError(msg)
+    return [(file.name, file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.sql"))]
+
+
+def statements_of(sql: str) -> tuple[str, ...]:
+    """Return the statements of a file, split after semicolons that end a line."""
+    found: list[str] = []
+    lines: list[str] = []
+    for line in sql.splitlines():
+        if line.strip().startswith("--"):
+            continue
+        lines.append(line)
+        if line.rstrip().endswith(";"):
+            found.append("\n".join(lines).strip())
+            lines = []
+    rest = "\n".join(lines).strip()
+    return (*found, rest) if rest else tuple(found)

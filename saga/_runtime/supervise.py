@@ -1,0 +1,54 @@
+"""Keep a loop running: errors are logged, paused after and tried again; what cannot mend ends the app."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from random import Random
+
+import anyio
+
+from saga.errors import PlanError, PositionLost, SettingsError, TransportRefused
+
+log = logging.getLogger("saga")
+
+FATAL = (PositionLost, TransportRefused, SettingsError, PlanError)
+PAUSE_FIRST_SECONDS = 0.1
+PAUSE_CAP_SECONDS = 10.0
+HEALTHY_SECONDS = 30.0
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors inside an exception group, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            yield from leaves(inner)  # pyright: ignore[reportUnknownArgumentType]
+    else:
+        yield error
+
+
+async def supervised(name: str, body: Callable[[], Awaitable[None]], rng: Random) -> None:
+    """Run `body` until it returns; restart it after any error that retrying can mend.
+
+    Pauses between restarts grow from 0.1 s to 10 s with jitter and start over after 30 healthy seconds.
+    Raises what cannot be mended by retrying: a lost position, a refused credential, a wrong setting or plan.
+    """
+    failures = 0
+    while True:
+        began = anyio.current_time()
+        try:
+            await body()
+        except Exception as error:  # the top of a supervised loop
+            if any(isinstance(leaf, FATAL) for leaf in leaves(error)):
+                log.critical("%s cannot go on: %s", name, error)
+                raise
+            if anyio.current_time() - began > HEALTHY_SECONDS:
+                failures = 0
+            failures += 1
+            cap = min(PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS * 2.0 ** min(failures, 10))
+            pause = cap * (0.5 + rng.random() / 2)
+            reasons = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves(error))
+            log.warning("%s failed and starts again in %.1f s: %s", name, pause, reasons, exc_info=failures == 1)
+            await anyio.sleep(pause)
+        else:
+            return

@@ -1,0 +1,59 @@
+"""Write a decided turn: rows, the event with its record, and the reports, in the open transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from saga._core import emit
+from saga._core.participant import Turn
+from saga._core.plan import Topology
+from saga._core.rows import Changes, OutboxRow
+from saga._runtime.context import ServiceContext
+from saga.ports import SpanKind, UnitOfWork
+
+
+async def write_turn(
+    context: ServiceContext,
+    unit: UnitOfWork,
+    topology: Topology,
+    saga_id: str,
+    turn: Turn,
+    *,
+    now: datetime,
+    expires_at: datetime,
+    tenant: str,
+    traceparent: str,
+    used_row: int | None = None,
+) -> list[OutboxRow]:
+    """Store a turn and return its outbox rows with their `seq`, to be handed over after the commit.
+
+    `used_row` is the waiting delivery the turn came from; it is deleted in the same statement.
+    """
+    outbox: list[OutboxRow] = []
+    if turn.emit is not None:
+        name = f"create {turn.emit.result_type or turn.emit.step}"
+        with context.tracer.span(name, SpanKind.PRODUCER, traceparent, {"saga.id": saga_id}) as span:
+            outbox.append(emit.ended_run(turn.emit, topology.plan, now, span.traceparent))
+    outbox += [
+        emit.report(
+            report,
+            service=context.service,
+            saga_id=saga_id,
+            plan=topology.plan.hash,
+            tenant=tenant,
+            expires_at=expires_at,
+            now=now,
+            traceparent=traceparent,
+        )
+        for report in turn.reports
+    ]
+    changes = Changes(
+        update_runs=(turn.run,) if turn.run is not None else (),
+        gates=(turn.gate,) if turn.gate is not None else (),
+        outbox=tuple(outbox),
+        delete_deliveries=(used_row,) if used_row is not None else (),
+        release=(saga_id,) if turn.release else (),
+    )
+    seqs = await unit.write(changes)
+    return [replace(row, seq=seq) for row, seq in zip(outbox, seqs, strict=True)]

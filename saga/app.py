@@ -1,0 +1,364 @@
+"""Embed sagas: one object that runs services, the coordinator, or both, in any asyncio program."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from outbox.pruner import Prunable, Pruner
+from outbox.relay import Relay
+from outbox.urls import open_coordination_store, open_store
+from saga._core.declare import Service
+from saga._core.manifest import manifest_of
+from saga._core.plan import Plan
+from saga._core.planning import build_plan, plan_from_json, plan_to_json
+from saga._core.resolve import resolve_all
+from saga._core.rows import PlanRow
+from saga._core.start import Start
+from saga._core.topics import PLANS
+from saga._runtime.context import ServiceContext, Tuning
+from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
+from saga._runtime.participant import Participant
+from saga._runtime.planbook import PlanBook, follow_plans, publish_plans, wait_for_plans
+from saga._runtime.starter import SagaHandle, SagaStarter
+from saga._runtime.stations import run_user_migrations, topic_specs
+from saga._runtime.supervise import leaves, supervised
+from saga._runtime.tracing import NullTracer, TracedPublisher
+from saga.errors import NotRunning, PlanError, SettingsError
+from saga.ports import CoordinationStore, Publisher, Store, Tracer, Transport
+from saga.telemetry import open_tracer
+from transports.memory import MemoryTransport
+from transports.urls import open_transport
+
+log = logging.getLogger("saga")
+
+__all__ = ["App", "Coordinator", "CoordinatorTuning", "SagaHandle", "Tuning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coordinator:
+    """Ask an app to run a coordinator.
+
+    `plans` is the folder of plan files to publish; None makes the plans in memory from the app's own
+    services, which is right exactly when all of them are in this app. `store` is the URL of the
+    coordinator's database; None uses the app's.
+    """
+
+    plans: str | Path | None = None
+    store: str | CoordinationStore | None = None
+    tuning: CoordinatorTuning | None = None
+
+
+class App:
+    """Run services and, if asked, a coordinator: `async with app:` inside a program, or `await app.run()`.
+
+    `store` and `transport` are URLs (`sqlite:///file.db`, `postgresql://…`; `memory://`,
+    `kafka://host:port`) or open adapters, which the app then uses but does not close. `slot` is this
+    replica's number: it makes group membership static, so it must differ between the live replicas of
+    a service and stay the same over restarts. `migrate` brings saga's tables and the services' own SQL
+    files up to date when the app comes up.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service] = (),
+        *,
+        store: str | Store | None = None,
+        transport: str | Transport,
+        coordinator: Coordinator | None = None,
+        slot: str = "0",
+        plans_timeout_seconds: float = 30.0,
+        drain_seconds: float = 10.0,
+        partitions: int = 8,
+        migrate: bool = True,
+        tuning: Tuning | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """Check the declarations; raises DeclarationError, SettingsError. Nothing is opened yet."""
+        if services and store is None:
+            msg = "App(store=None): services need a database; write store='sqlite:///file.db' or 'postgresql://…'"
+            raise SettingsError(msg)
+        if not services and coordinator is None:
+            msg = "App() has nothing to run: give it services, a Coordinator(), or both"
+            raise SettingsError(msg)
+        self.services = tuple(services)
+        self.definitions = resolve_all(self.services)
+        self._store_at = store
+        self._transport_at = transport
+        self._coordinator = coordinator
+        self._slot = slot
+        self._plans_timeout_seconds = plans_timeout_seconds
+        self._drain_seconds = drain_seconds
+        self._partitions = partitions
+        self._migrate = migrate
+        self._tuning = tuning or Tuning()
+        self._tracer = tracer
+        # Full jitter only: nothing here has to be unguessable, but two processes must not draw alike.
+        self._rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
+        self._stack: AsyncExitStack | None = None
+        self._book: PlanBook | None = None
+        self._participants: list[Participant] = []
+        self._contexts: dict[str, ServiceContext] = {}
+        self._coordinator_shell: CoordinatorShell | None = None
+        self._relays: list[Relay] = []
+        self._bound: list[tuple[Start[Any], SagaStarter]] = []
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open the adapters, wait for the plans, start the tasks.
+
+        Raises SettingsError, PlanError with what is missing after `plans_timeout_seconds`,
+        StoreUnavailable, TransportUnavailable, TransportRefused. An error that ends the app later is
+        raised out of the `async with` block.
+        """
+        if self._stack is not None:
+            msg = "this App is running already; make a second App for a second replica"
+            raise NotRunning(msg)
+        async with AsyncExitStack() as stack:
+            await self._come_up(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop intake, finish what is in hand within the budget, publish what is committed, close everything."""
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        # The caller's own exception goes on as it is; it is not wrapped into our tasks' group.
+        theirs = isinstance(exc[1], Exception)
+        try:
+            await stack.__aexit__(*((None, None, None) if theirs else exc))  # type: ignore[arg-type]
+        except BaseExceptionGroup as group:
+            ours = list(leaves(group))
+            if len(ours) == 1 and isinstance(ours[0], Exception):
+                raise ours[0] from None
+            raise
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with self:
+                log.info("saga is running: %s", ", ".join(self._contexts) or "coordinator")
+                async for _ in signals:
+                    break
+
+    async def _come_up(self, stack: AsyncExitStack) -> None:
+        transport = await self._open_transport(stack)
+        tracer = self._tracer or open_tracer()
+        book = self._book = PlanBook(self.definitions)
+        store = await self._open_store(stack)
+        coordination = await self._open_coordination(stack)
+        plans = await self._own_plans(coordination)
+        for plan in plans:
+            book.learn(plan)
+        await transport.ensure_topics(topic_specs(self.definitions, plans, self._partitions))
+        publisher: Publisher = await stack.enter_async_context(transport.publisher())
+        if not isinstance(tracer, NullTracer):
+            publisher = TracedPublisher(publisher, tracer)
+        if plans:
+            await publish_plans(publisher, plans)
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.push_async_callback(self._stop, tasks)
+        tasks.start_soon(supervised, f"follow {PLANS}", lambda: follow_plans(transport, book), self._rng)
+        await wait_for_plans(book, self._plans_timeout_seconds)
+        relay = Relay(store, publisher, owner=self._owner) if store is not None else None
+        coordinator_relay = relay
+        if coordination is not None:
+            coordinator_relay = Relay(coordination, publisher, owner=self._owner)
+        self._relays = list(dict.fromkeys(r for r in (relay, coordinator_relay) if r is not None))
+        if store is not None and relay is not None:
+            self._make_participants(store, relay, book, tracer, transport)
+        if coordination is not None and coordinator_relay is not None:
+            self._make_coordinator(coordination, coordinator_relay, book, tracer, transport)
+        self._declare_groups(transport)
+        self._start_tasks(tasks, store)
+
+    def _make_participants(
+        self, store: Store, relay: Relay, book: PlanBook, tracer: Tracer, transport: Transport
+    ) -> None:
+        by_name = {service.name: service for service in self.services}
+        refusals = {cls.wire_type: cls for d in self.definitions for step in d.steps for cls in step.refuses}
+        for definition in self.definitions:
+            context = ServiceContext(
+                definition=definition,
+                store=store,
+                hand_over=relay.hand_over,
+                expect=relay.expect,
+                plans=book,
+                tracer=tracer,
+                rng=self._rng,
+                owner=self._owner,
+                tuning=self._tuning,
+                refusals=refusals,
+            )
+            self._contexts[definition.name] = context
+            self._participants.append(Participant(context, transport, self._slot))
+            starter = SagaStarter(context)
+            for start in by_name[definition.name].declared.starts:
+                start.bind(starter)
+                self._bound.append((start, starter))
+
+    def _make_coordinator(
+        self, store: CoordinationStore, relay: Relay, book: PlanBook, tracer: Tracer, transport: Transport
+    ) -> None:
+        assert self._coordinator is not None
+        self._coordinator_shell = CoordinatorShell(
+            store=store,
+            transport=transport,
+            plans=book,
+            hand_over=relay.hand_over,
+            tracer=tracer,
+            rng=self._rng,
+            slot=self._slot,
+            tuning=self._coordinator.tuning,
+        )
+
+    def _declare_groups(self, transport: Transport) -> None:
+        # The memory transport acknowledges only what every group has committed; it must know them beforehand.
+        if isinstance(transport, MemoryTransport):
+            for participant in self._participants:
+                transport.declare(participant.group)
+            if self._coordinator_shell is not None:
+                transport.declare(self._coordinator_shell.group)
+
+    def _start_tasks(self, tasks: TaskGroup, store: Store | None) -> None:
+        for relay in self._relays:
+            tasks.start_soon(supervised, "relay", relay.run, self._rng)
+        if isinstance(store, Prunable):
+            tasks.start_soon(supervised, "pruner", Pruner(store).run, self._rng)
+        for participant in self._participants:
+            tasks.start_soon(participant.run)
+        if self._coordinator_shell is not None:
+            tasks.start_soon(self._coordinator_shell.run)
+
+    async def _stop(self, tasks: TaskGroup) -> None:
+        for start, starter in self._bound:
+            start.unbind(starter)
+        self._bound.clear()
+        for participant in self._participants:
+            participant.stop()
+        if self._coordinator_shell is not None:
+            self._coordinator_shell.stop()
+        with anyio.move_on_after(self._drain_seconds, shield=True):
+            for participant in self._participants:
+                await participant.stopped.wait()
+            if self._coordinator_shell is not None:
+                await self._coordinator_shell.stopped.wait()
+            for relay in self._relays:
+                await relay.drain(self._drain_seconds / 2)
+        tasks.cancel_scope.cancel()
+        self._participants, self._contexts, self._relays = [], {}, []
+
+    # --- opening ----------------------------------------------------------------------------------------
+
+    async def _open_transport(self, stack: AsyncExitStack) -> Transport:
+        if not isinstance(self._transport_at, str):
+            return self._transport_at
+        transport = open_transport(self._transport_at)
+        await stack.enter_async_context(transport)
+        return transport
+
+    async def _open_store(self, stack: AsyncExitStack) -> Store | None:
+        if self._store_at is None or not self.definitions:
+            return None
+        if isinstance(self._store_at, str):
+            store: Store = await stack.enter_async_context(open_store(self._store_at))
+        else:
+            store = self._store_at
+        if self._migrate:
+            await store.migrate()
+            for definition in self.definitions:
+                await run_user_migrations(store, definition)
+        return store
+
+    async def _open_coordination(self, stack: AsyncExitStack) -> CoordinationStore | None:
+        if self._coordinator is None:
+            return None
+        own = self._coordinator.store
+        at = own if own is not None else self._store_at
+        if isinstance(at, str):
+            store: CoordinationStore = await stack.enter_async_context(open_coordination_store(at))
+        elif own is not None and not isinstance(own, str):
+            store = own
+        else:
+            what = "without an App store" if at is None else "with an App whose store is an open adapter"
+            msg = f"Coordinator(store=None) {what}: write Coordinator(store='postgresql://…')"
+            raise SettingsError(msg)
+        if self._migrate:
+            await store.migrate()
+        return store
+
+    # --- plans ------------------------------------------------------------------------------------------
+
+    async def _own_plans(self, coordination: CoordinationStore | None) -> tuple[Plan, ...]:
+        """Return the plans the coordinator stands for: those of its folder or its services, and all stored before."""
+        if self._coordinator is None or coordination is None:
+            return ()
+        folder = self._coordinator.plans
+        plans = self._plans_in_memory() if folder is None else load_plans(Path(folder))
+        rows = [
+            PlanRow(saga=p.saga, version=p.version, revision=p.revision, hash=p.hash, body=plan_to_json(p))
+            for p in plans
+        ]
+        if folder is None:
+            # Nobody counts revisions of a plan made in memory: the newest code is the newest plan.
+            known = [plan_from_json(row.body) for row in await coordination.put_plans(())]
+            rows = [_next_revision(row, plan, known) for row, plan in zip(rows, plans, strict=True)]
+        return tuple(plan_from_json(row.body) for row in await coordination.put_plans(rows))
+
+    def _plans_in_memory(self) -> tuple[Plan, ...]:
+        manifests = [manifest_of(definition) for definition in self.definitions]
+        sagas = {(s.saga, s.version) for m in manifests for s in m.sagas}
+        return tuple(build_plan(name, version, manifests) for name, version in sorted(sagas))
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Return the plans this app knows; empty before it has come up."""
+        return self._book.plans() if self._book is not None else ()
+
+    # --- use ---------------------------------------------------------------------------------------------
+
+    def handle(self, start: Start[Any], saga_id: str) -> SagaHandle:
+        """Return the handle of a saga that `start` has started earlier; raises NotRunning."""
+        for bound, starter in self._bound:
+            if bound is start:
+                return starter.handle(saga_id)
+        msg = f"{start.name} is not served by this app, or the app is not running"
+        raise NotRunning(msg)
+
+
+def _next_revision(row: PlanRow, plan: Plan, known: Sequence[Plan]) -> PlanRow:
+    versions = [k for k in known if (k.saga, k.version) == (plan.saga, plan.version)]
+    same = next((k for k in versions if k.hash == plan.hash), None)
+    newest = max((k.revision for k in versions), default=0)
+    revision = same.revision if same is not None and same.revision == newest else newest + 1
+    body = plan_to_json(replace(plan, revision=revision))
+    return PlanRow(saga=row.saga, version=row.version, revision=revision, hash=row.hash, body=body)
+
+
+def load_plans(folder: Path) -> tuple[Plan, ...]:
+    """Read all plan files of a folder; raises PlanError naming the file that cannot be used."""
+    files = sorted(folder.glob("*.plan.json")) if folder.is_dir() else []
+    if not files:
+        msg = f"no *.plan.json in {folder}: write the plans with `saga plan` and commit them"
+        raise PlanError([msg])
+    plans: list[Plan] = []
+    for file in files:
+        try:
+            plans.append(plan_from_json(file.read_bytes()))
+        except PlanError as error:
+            raise PlanError([f"{file}: {problem}" for problem in error.problems]) from error
+    return tuple(plans)
