@@ -1,0 +1,1 @@
+"""Complete services to read, run and copy from."""

@@ -1,0 +1,1 @@
+"""Sell something: four services, one saga, money and goods that always add up."""

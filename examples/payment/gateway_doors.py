@@ -1,0 +1,64 @@
+"""Lead to the gateway: the port the payment service calls, and the door for one process."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+
+from examples.payment.gateway import Answer, Gateway, Wait
+
+
+class GatewayClient(Protocol):
+    """Be how the payment service talks to the gateway. Every method raises GatewayDown."""
+
+    async def authorize(self, key: str, *, order_id: str, card: str, amount: int) -> Answer:
+        """Set an amount aside on a card."""
+        ...
+
+    async def capture(self, key: str, *, authorization: str) -> Answer:
+        """Take an amount that was set aside."""
+        ...
+
+    async def void(self, key: str, *, authorization: str) -> Answer:
+        """Give an amount free that was set aside."""
+        ...
+
+    async def settle(self, key: str) -> Answer:
+        """Return the answer of an earlier call, or make sure that it never happens."""
+        ...
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def wait_out(gateway: Gateway, found: Answer | Wait) -> Answer:
+    """Return the answer, after as long as the call hangs."""
+    if isinstance(found, Answer):
+        return found
+    await anyio.sleep(max(0.0, (found.until - utc_now()).total_seconds()) + 0.001)
+    return gateway.answer_to(found.key, now=utc_now())
+
+
+class LocalGateway:
+    """Be the door to a gateway in the same process."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def authorize(self, key: str, *, order_id: str, card: str, amount: int) -> Answer:
+        found = self._gateway.authorize(key, order_id=order_id, card=card, amount=amount, now=utc_now())
+        return await wait_out(self._gateway, found)
+
+    async def capture(self, key: str, *, authorization: str) -> Answer:
+        found = self._gateway.capture(key, authorization=authorization, now=utc_now())
+        return await wait_out(self._gateway, found)
+
+    async def void(self, key: str, *, authorization: str) -> Answer:
+        found = self._gateway.void(key, authorization=authorization, now=utc_now())
+        return await wait_out(self._gateway, found)
+
+    async def settle(self, key: str) -> Answer:
+        return self._gateway.settle(key, now=utc_now())
