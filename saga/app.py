@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Self
@@ -18,28 +18,24 @@ from anyio.abc import TaskGroup
 
 from outbox.pruner import Prunable, Pruner
 from outbox.relay import Relay
-from outbox.urls import open_coordination_store, open_store
 from saga._core.declare import Service
-from saga._core.manifest import manifest_of
 from saga._core.plan import Plan
-from saga._core.planning import build_plan, plan_from_json, plan_to_json
 from saga._core.resolve import resolve_all
-from saga._core.rows import PlanRow
 from saga._core.start import Start
 from saga._core.topics import PLANS
+from saga._opening import enter_coordination, enter_store, enter_transport, own_plans
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
 from saga._runtime.participant import Participant
 from saga._runtime.planbook import PlanBook, follow_plans, publish_plans, wait_for_plans
 from saga._runtime.starter import SagaHandle, SagaStarter
-from saga._runtime.stations import run_user_migrations, topic_specs
+from saga._runtime.stations import topic_specs
 from saga._runtime.supervise import leaves, supervised
 from saga._runtime.tracing import NullTracer, TracedPublisher
-from saga.errors import NotRunning, PlanError, SettingsError
+from saga.errors import NotRunning, SettingsError
 from saga.ports import CoordinationStore, Publisher, Store, Tracer, Transport
 from saga.telemetry import open_tracer
 from transports.memory import MemoryTransport
-from transports.urls import open_transport
 
 log = logging.getLogger("saga")
 
@@ -156,11 +152,11 @@ class App:
                     break
 
     async def _come_up(self, stack: AsyncExitStack) -> None:
-        transport = await self._open_transport(stack)
+        transport = await enter_transport(stack, self._transport_at)
         tracer = self._tracer or open_tracer()
         book = self._book = PlanBook(self.definitions)
-        store = await self._open_store(stack)
-        coordination = await self._open_coordination(stack)
+        store = await self._enter_store(stack)
+        coordination = await self._enter_coordination(stack)
         plans = await self._own_plans(coordination)
         for plan in plans:
             book.learn(plan)
@@ -185,6 +181,21 @@ class App:
             self._make_coordinator(coordination, coordinator_relay, book, tracer, transport)
         self._declare_groups(transport)
         self._start_tasks(tasks, store)
+
+    async def _enter_store(self, stack: AsyncExitStack) -> Store | None:
+        if self._store_at is None or not self.definitions:
+            return None
+        return await enter_store(stack, self._store_at, self.definitions, migrate=self._migrate)
+
+    async def _enter_coordination(self, stack: AsyncExitStack) -> CoordinationStore | None:
+        if self._coordinator is None:
+            return None
+        return await enter_coordination(stack, self._coordinator.store, self._store_at, migrate=self._migrate)
+
+    async def _own_plans(self, coordination: CoordinationStore | None) -> tuple[Plan, ...]:
+        if self._coordinator is None or coordination is None:
+            return ()
+        return await own_plans(self._coordinator.plans, self.definitions, coordination)
 
     def _make_participants(
         self, store: Store, relay: Relay, book: PlanBook, tracer: Tracer, transport: Transport
@@ -262,74 +273,12 @@ class App:
         tasks.cancel_scope.cancel()
         self._participants, self._contexts, self._relays = [], {}, []
 
-    # --- opening ----------------------------------------------------------------------------------------
-
-    async def _open_transport(self, stack: AsyncExitStack) -> Transport:
-        if not isinstance(self._transport_at, str):
-            return self._transport_at
-        transport = open_transport(self._transport_at)
-        await stack.enter_async_context(transport)
-        return transport
-
-    async def _open_store(self, stack: AsyncExitStack) -> Store | None:
-        if self._store_at is None or not self.definitions:
-            return None
-        if isinstance(self._store_at, str):
-            store: Store = await stack.enter_async_context(open_store(self._store_at))
-        else:
-            store = self._store_at
-        if self._migrate:
-            await store.migrate()
-            for definition in self.definitions:
-                await run_user_migrations(store, definition)
-        return store
-
-    async def _open_coordination(self, stack: AsyncExitStack) -> CoordinationStore | None:
-        if self._coordinator is None:
-            return None
-        own = self._coordinator.store
-        at = own if own is not None else self._store_at
-        if isinstance(at, str):
-            store: CoordinationStore = await stack.enter_async_context(open_coordination_store(at))
-        elif own is not None and not isinstance(own, str):
-            store = own
-        else:
-            what = "without an App store" if at is None else "with an App whose store is an open adapter"
-            msg = f"Coordinator(store=None) {what}: write Coordinator(store='postgresql://…')"
-            raise SettingsError(msg)
-        if self._migrate:
-            await store.migrate()
-        return store
-
-    # --- plans ------------------------------------------------------------------------------------------
-
-    async def _own_plans(self, coordination: CoordinationStore | None) -> tuple[Plan, ...]:
-        """Return the plans the coordinator stands for: those of its folder or its services, and all stored before."""
-        if self._coordinator is None or coordination is None:
-            return ()
-        folder = self._coordinator.plans
-        plans = self._plans_in_memory() if folder is None else load_plans(Path(folder))
-        rows = [
-            PlanRow(saga=p.saga, version=p.version, revision=p.revision, hash=p.hash, body=plan_to_json(p))
-            for p in plans
-        ]
-        if folder is None:
-            # Nobody counts revisions of a plan made in memory: the newest code is the newest plan.
-            known = [plan_from_json(row.body) for row in await coordination.put_plans(())]
-            rows = [_next_revision(row, plan, known) for row, plan in zip(rows, plans, strict=True)]
-        return tuple(plan_from_json(row.body) for row in await coordination.put_plans(rows))
-
-    def _plans_in_memory(self) -> tuple[Plan, ...]:
-        manifests = [manifest_of(definition) for definition in self.definitions]
-        sagas = {(s.saga, s.version) for m in manifests for s in m.sagas}
-        return tuple(build_plan(name, version, manifests) for name, version in sorted(sagas))
+    # --- use ---------------------------------------------------------------------------------------------
 
     @property
     def plans(self) -> tuple[Plan, ...]:
         """Return the plans this app knows; empty before it has come up."""
         return self._book.plans() if self._book is not None else ()
-
-    # --- use ---------------------------------------------------------------------------------------------
 
     def handle(self, start: Start[Any], saga_id: str) -> SagaHandle:
         """Return the handle of a saga that `start` has started earlier; raises NotRunning."""
@@ -338,27 +287,3 @@ class App:
                 return starter.handle(saga_id)
         msg = f"{start.name} is not served by this app, or the app is not running"
         raise NotRunning(msg)
-
-
-def _next_revision(row: PlanRow, plan: Plan, known: Sequence[Plan]) -> PlanRow:
-    versions = [k for k in known if (k.saga, k.version) == (plan.saga, plan.version)]
-    same = next((k for k in versions if k.hash == plan.hash), None)
-    newest = max((k.revision for k in versions), default=0)
-    revision = same.revision if same is not None and same.revision == newest else newest + 1
-    body = plan_to_json(replace(plan, revision=revision))
-    return PlanRow(saga=row.saga, version=row.version, revision=revision, hash=row.hash, body=body)
-
-
-def load_plans(folder: Path) -> tuple[Plan, ...]:
-    """Read all plan files of a folder; raises PlanError naming the file that cannot be used."""
-    files = sorted(folder.glob("*.plan.json")) if folder.is_dir() else []
-    if not files:
-        msg = f"no *.plan.json in {folder}: write the plans with `saga plan` and commit them"
-        raise PlanError([msg])
-    plans: list[Plan] = []
-    for file in files:
-        try:
-            plans.append(plan_from_json(file.read_bytes()))
-        except PlanError as error:
-            raise PlanError([f"{file}: {problem}" for problem in error.problems]) from error
-    return tuple(plans)

@@ -1,4 +1,4 @@
-"""Decide what a participant does with an event, a command, or an answer from outside.
+"""Decide what a participant does with an event or a command; `answers` decides about outside work.
 
 Every function takes the rows as read under the lock and returns the rows to write and what to report;
 the shell calls handlers and stores the result in the same transaction.
@@ -14,7 +14,7 @@ from enum import StrEnum
 from saga._core.bodies import Closed, Committed, RefusalData, Report, RunFact, TooLate, UndoFailed, Undone
 from saga._core.plan import PlanStep, Topology, Undoing
 from saga._core.rows import GateRow, RunRow
-from saga._core.words import Effects, GateState, RunKey, RunStatus, StepKind, UndoStatus
+from saga._core.words import Effects, GateState, RunKey, RunStatus, UndoStatus
 
 ERROR_CHARS = 200
 
@@ -89,7 +89,8 @@ def fact_of(run: RunRow) -> RunFact:
     )
 
 
-def _facts(runs: Iterable[RunRow]) -> tuple[RunFact, ...]:
+def facts_of(runs: Iterable[RunRow]) -> tuple[RunFact, ...]:
+    """Return the facts of all runs that have started, in a fixed order."""
     started = (run for run in runs if run.status is not RunStatus.WAITING)
     return tuple(fact_of(run) for run in sorted(started, key=lambda run: (run.step, run.branch)))
 
@@ -118,17 +119,17 @@ def close(
         late = TooLate(service=service, reason="no row of the saga after the expiry")
         return Turn(reports=(late,))
     if gate is not None and gate.state is GateState.CLOSED:
-        return Turn(reports=(Closed(service=service, runs=_facts(rows)),))
+        return Turn(reports=(Closed(service=service, runs=facts_of(rows)),))
     pivot = _pivot_run(topology, service, rows)
     if pivot is not None and pivot.status is RunStatus.DONE:
-        return Turn(reports=(Committed(service=service, runs=_facts(rows)),))
+        return Turn(reports=(Committed(service=service, runs=facts_of(rows)),))
     if pivot is not None and in_doubt(topology.steps[pivot.step], pivot):
         closing = _gate(topology, service, saga_id, gate, GateState.CLOSING, expires_at)
         if pivot.pending_at is not None:
             return Turn(gate=closing, kick=True)
         return Turn(gate=closing, run=replace(pivot, pending_at=now, owner=""), kick=True)
     closed = _gate(topology, service, saga_id, gate, GateState.CLOSED, expires_at)
-    return Turn(gate=closed, reports=(Closed(service=service, runs=_facts(rows)),), release=True)
+    return Turn(gate=closed, reports=(Closed(service=service, runs=facts_of(rows)),), release=True)
 
 
 def _pivot_run(topology: Topology, service: str, rows: Iterable[RunRow]) -> RunRow | None:
@@ -188,10 +189,8 @@ def undo(
         shut = _gate(topology, service, saga_id, gate, GateState.CLOSED, expires_at)
     undone = Undone(step=key.step, branch=key.branch)
     if run is None:
-        if now >= expires_at:
-            late = TooLate(service=service, step=key.step, branch=key.branch, reason="no run row after the expiry")
-            return Turn(reports=(late,))
-        return Turn(gate=shut, reports=(undone,))
+        late = TooLate(service=service, step=key.step, branch=key.branch, reason="no run row after the expiry")
+        return Turn(reports=(late,)) if now >= expires_at else Turn(gate=shut, reports=(undone,))
     match run.undo:
         case UndoStatus.DONE:
             return Turn(gate=shut, reports=(undone,))
@@ -201,10 +200,13 @@ def undo(
         case UndoStatus.WANTED | UndoStatus.INTENT:
             return Turn(gate=shut, kick=True)
         case UndoStatus.NONE:
-            return _first_undo(topology.steps[run.step], run, shut, now)
+            return _first_undo(topology.steps.get(run.step), run, shut, now)
 
 
-def _first_undo(step: PlanStep, run: RunRow, shut: GateRow | None, now: datetime) -> Turn | Compensate:
+def _first_undo(step: PlanStep | None, run: RunRow, shut: GateRow | None, now: datetime) -> Turn | Compensate:
+    if step is None:
+        wrong = UndoFailed(step=run.step, branch=run.branch, reason="a start cannot be undone")
+        return Turn(reports=(wrong,))
     undone = Undone(step=run.step, branch=run.branch)
     if in_doubt(step, run) and step.undoing is not Undoing.NOTHING:
         wanted = replace(run, undo=UndoStatus.WANTED, pending_at=now, owner="", attempt=0)
@@ -213,11 +215,12 @@ def _first_undo(step: PlanStep, run: RunRow, shut: GateRow | None, now: datetime
         done = replace(run, undo=UndoStatus.DONE, undone_at=now, pending_at=None, owner="")
         return Turn(run=done, gate=shut, reports=(undone,))
     if step.undoing is Undoing.EXTERNAL:
-        return Turn(run=_compensating(run, now), gate=shut, kick=True)
+        return Turn(run=compensating(run, now), gate=shut, kick=True)
     return Compensate(run=run, gate=shut)
 
 
-def _compensating(run: RunRow, now: datetime) -> RunRow:
+def compensating(run: RunRow, now: datetime) -> RunRow:
+    """Return the run once its outside compensation is due."""
     return replace(run, undo=UndoStatus.INTENT, pending_at=now, owner="", attempt=0, error="")
 
 
@@ -243,151 +246,3 @@ def compensation_raised(run: RunRow, error: str, *, attempts: int, retry_at: dat
     failed = replace(run, undo=UndoStatus.FAILED, attempt=tried, pending_at=None, owner="", error=error[:ERROR_CHARS])
     report = UndoFailed(step=run.step, branch=run.branch, reason=error[:ERROR_CHARS])
     return Turn(run=failed, reports=(report,))
-
-
-# --- outside work ------------------------------------------------------------------------------------------
-
-
-class Work(StrEnum):
-    """Say what a run with pending outside work needs next."""
-
-    ACT = "act"
-    RESOLVE = "resolve"
-    COMPENSATE = "compensate"
-
-
-def work_of(run: RunRow) -> Work:
-    """Return what a taken run needs: its action, the truth about it, or its compensation."""
-    if run.undo is UndoStatus.INTENT:
-        return Work.COMPENSATE
-    return Work.ACT if run.undo is UndoStatus.NONE and run.status is RunStatus.INTENT else Work.RESOLVE
-
-
-def is_stale(taken: RunRow, current: RunRow | None) -> bool:
-    """Return whether an answer must be dropped: the run was taken over, or its undo has begun meanwhile."""
-    return current is None or current.revision != taken.revision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Emitted:
-    """Be an answer that the action has happened; `type` is empty when nothing is emitted."""
-
-    type: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Be an answer that the action has been refused."""
-
-    type: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Raised:
-    """Be no answer: the call failed or timed out; it may be repeated at `retry_at`."""
-
-    error: str
-    attempts: int
-    retry_at: datetime
-
-
-AnswerFromOutside = Emitted | Refused | Raised
-
-
-def answered(
-    topology: Topology,
-    run: RunRow,
-    gate: GateRow | None,
-    runs: Iterable[RunRow],
-    answer: AnswerFromOutside,
-    now: datetime,
-) -> Turn:
-    """Return what an answer to an action does; `run` is the current row, `runs` all of the saga here.
-
-    Forward it ends the run; in a closing gate it also settles the pivot's question; when an undo waits for
-    it, it decides whether there is anything to compensate. A raised call in doubt is repeated until answered.
-    """
-    if run.undo is UndoStatus.WANTED:
-        return _answered_for_undo(run, answer, now)
-    closing = gate is not None and gate.state is GateState.CLOSING
-    if isinstance(answer, Raised):
-        return _raised(topology.steps[run.step], run, answer, closing=closing)
-    ended = concluded(run, answer, now)
-    if gate is None or not closing or topology.pivot is None or topology.pivot.name != run.step:
-        return Turn(run=ended, emit=ended)
-    rows = [ended if row.key == run.key else row for row in runs]
-    if ended.status is RunStatus.DONE:
-        report: Report = Committed(service=run.service, runs=_facts(rows))
-        return Turn(run=ended, emit=ended, gate=replace(gate, state=GateState.OPEN), reports=(report,), release=True)
-    report = Closed(service=run.service, runs=_facts(rows))
-    return Turn(run=ended, emit=ended, gate=replace(gate, state=GateState.CLOSED), reports=(report,), release=True)
-
-
-def _raised(step: PlanStep, run: RunRow, answer: Raised, *, closing: bool) -> Turn:
-    tried = run.attempt + 1
-    endless = closing or step.kind is StepKind.RETRIABLE
-    if endless or tried < answer.attempts:
-        again = replace(run, attempt=tried, pending_at=answer.retry_at, owner="", error=answer.error[:ERROR_CHARS])
-        return Turn(run=again)
-    ended = failed(replace(run, attempt=tried), answer.error)
-    return Turn(run=ended, emit=ended)
-
-
-def _answered_for_undo(run: RunRow, answer: AnswerFromOutside, now: datetime) -> Turn:
-    match answer:
-        case Emitted():
-            return Turn(run=_compensating(done(run, answer, now), now), kick=True)
-        case Refused():
-            return compensated(refused(run, answer, now), now)
-        case Raised():
-            again = replace(
-                run,
-                attempt=run.attempt + 1,
-                pending_at=answer.retry_at,
-                owner="",
-                error=answer.error[:ERROR_CHARS],
-            )
-            return Turn(run=again)
-
-
-# --- how a run ends ------------------------------------------------------------------------------------------
-
-
-def done(run: RunRow, answer: Emitted, now: datetime) -> RunRow:
-    """Return the run once its action has happened."""
-    return replace(
-        run,
-        status=RunStatus.DONE,
-        result_type=answer.type,
-        result=answer.payload or None,
-        done_at=now,
-        pending_at=None,
-        owner="",
-        error="",
-    )
-
-
-def refused(run: RunRow, answer: Refused, now: datetime) -> RunRow:
-    """Return the run once its action was refused; the refusal is its result."""
-    return replace(
-        run,
-        status=RunStatus.REFUSED,
-        result_type=answer.type,
-        result=answer.payload,
-        done_at=now,
-        pending_at=None,
-        owner="",
-        error="",
-    )
-
-
-def concluded(run: RunRow, answer: Emitted | Refused, now: datetime) -> RunRow:
-    """Return the run as its answer ends it."""
-    return done(run, answer, now) if isinstance(answer, Emitted) else refused(run, answer, now)
-
-
-def failed(run: RunRow, error: str) -> RunRow:
-    """Return the run once its attempts are used up; an external one is in doubt until resolved."""
-    return replace(run, status=RunStatus.FAILED, pending_at=None, owner="", error=error[:ERROR_CHARS])

@@ -90,11 +90,17 @@ class OutboxRow:
     seq: int = 0
 
 
+DeliveryKey = tuple[str, str, str, str]
+"""service, saga ID, step, message ID."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRow:
     """Be one delivery that waits in the database instead of in the log (retry, parked, held, dead).
 
-    `id` is 0 until stored. `attempt` counts what has been tried. `error` says why it lies here.
+    `id` is 0 until stored. `attempt` counts what has been tried. `error` says why it lies here. `step` is the
+    one step it waits for, "" when it stands for the whole delivery. `message_id` is the CloudEvents ID, "" when
+    there is none to be read.
     """
 
     service: str
@@ -103,14 +109,25 @@ class DeliveryRow:
     reason: Reason
     attempt: int = 0
     error: str = ""
+    step: str = ""
+    message_id: str = ""
     raw: Delivery
     id: int = 0
+
+    @property
+    def key(self) -> DeliveryKey | None:
+        """Return what no two rows that wait for an attempt or a gate may share; None: as many as there are."""
+        if not self.message_id or self.reason not in (Reason.RETRY, Reason.HELD):
+            return None
+        return (self.service, self.saga_id, self.step, self.message_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """Hold everything one participant transaction writes; stored in one statement, all or nothing.
 
+    `insert_deliveries` with a key that is stored are merged into that row. `update_deliveries` are waiting rows, by
+    ID, that go on waiting; no key may be inserted together with the deletion or the update of its row.
     `release` names sagas whose HELD deliveries become due at once (reason RETRY).
     """
 
@@ -119,6 +136,7 @@ class Changes:
     gates: tuple[GateRow, ...] = ()
     outbox: tuple[OutboxRow, ...] = ()
     insert_deliveries: tuple[DeliveryRow, ...] = ()
+    update_deliveries: tuple[DeliveryRow, ...] = ()
     delete_deliveries: tuple[int, ...] = ()
     release: tuple[str, ...] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from saga._core.events import Event, Refusal
 from saga._core.words import Cause, Ending, Purpose
@@ -40,6 +40,9 @@ class Door(Protocol):
     def connection(self) -> Any:
         """Return the driver's own connection."""
         ...
+
+
+Refused = TypeVar("Refused", bound=Refusal)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -93,8 +96,9 @@ class Ended:
     """Tell the starter how a saga ended; handed to `on_end` once for each ending.
 
     `cause` says why it was closed, None if it never was. `refusal` is the typed refusal where this
-    service knows its class; `refusal_type` is its wire type in any case, `""` when nothing refused.
-    `detail` is text for people. `start` is the event the saga was started with.
+    process runs the step that returned it; elsewhere `refused_with` reads it. `refusal_type` is its wire
+    type in any case, `""` when nothing refused. `detail` is text for people. `start` is the event the
+    saga was started with.
     """
 
     ending: Ending
@@ -103,4 +107,13 @@ class Ended:
     cause: Cause | None = None
     refusal: Refusal | None = None
     refusal_type: str = ""
+    refusal_json: bytes = field(default=b"", repr=False)
     detail: str = ""
+
+    def refused_with(self, kind: type[Refused]) -> Refused | None:
+        """Return the refusal as `kind`, None when the saga was not refused with that wire type.
+
+        Works for refusals of services this process knows nothing else about. Raises pydantic's
+        ValidationError when the payload does not fit `kind`.
+        """
+        return kind.model_validate_json(self.refusal_json) if self.refusal_type == kind.wire_type else None

@@ -7,8 +7,9 @@ from itertools import permutations
 import pytest
 
 from saga._core.bodies import CancelRequested, Report, TooLate, UndoFailed, Undone
-from saga._core.coordinator import Due, SendClose, SendUndo, Tell, decide, learn_unplanned
+from saga._core.coordinator import Due, SendClose, SendUndo, Tell, decide
 from saga._core.instance import Answer, Instance, Phase, UndoStep
+from saga._core.learning import learn_unplanned
 from saga._core.words import Cause, Ending, RunKey, RunStatus
 from tests.core.protocol_examples import (
     CAPTURED,

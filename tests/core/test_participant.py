@@ -5,24 +5,18 @@ from datetime import timedelta
 
 import pytest
 
+from saga._core.answers import Emitted, Raised, Refused, Work, answered, is_stale, work_of
 from saga._core.bodies import Closed, Committed, TooLate, UndoFailed, Undone
 from saga._core.participant import (
     Compensate,
-    Emitted,
     Meeting,
-    Raised,
-    Refused,
     Turn,
-    Work,
-    answered,
     close,
     compensated,
     compensation_raised,
     fact_of,
-    is_stale,
     meet,
     undo,
-    work_of,
 )
 from saga._core.plan import Topology, Undoing
 from saga._core.rows import GateRow, RunRow

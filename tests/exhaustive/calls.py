@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from saga._core.participant import AnswerFromOutside, Emitted, Raised, Refused, Work
+from saga._core.answers import AnswerFromOutside, Emitted, Raised, Refused, Work
 from saga._core.plan import Undoing
 from saga._core.rows import RunRow
 from tests.exhaustive.ledger import Mark, Standing

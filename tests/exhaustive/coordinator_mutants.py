@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga._core import coordinator
+from saga._core import closure, coordinator, learning
 from tests.exhaustive import scenarios as s
 from tests.exhaustive.mutant import mutant
 
@@ -31,71 +31,71 @@ COORDINATOR_MUTANTS = (
     ),
     mutant(
         "an undo waits for what the run has caused",
-        coordinator,
+        closure,
         "return not any((fact.key in other.causes",
         "return True or not any((fact.key in other.causes",
         s.SEQUENCE,
     ),
     mutant(
         "an undo waits until what it caused is known to be undone",
-        coordinator,
+        closure,
         "(instance.undos.get(other.key) is not UndoStep.DONE) for other",
         "other.key not in instance.undos for other",
         s.SEQUENCE,
     ),
     mutant(
         "an undo waits for the answers of the services after it",
-        coordinator,
+        closure,
         "hosts = topology.hosts_after[fact.step]",
         "hosts = frozenset({fact.key.service})",
         s.SEQUENCE,
     ),
     mutant(
         "an undo waits for its own service's answer",
-        coordinator,
+        closure,
         "hosts = topology.hosts_after[fact.step]",
         "hosts = topology.hosts_after[fact.step] - {fact.key.service}",
         s.TWO_SERVICES,
     ),
     mutant(
         "compensated means that all services have answered",
-        coordinator,
+        closure,
         "    if any((instance.answers.get(service) is not Answer.CLOSED for service in topology.services)):\n"
-        "        return False\n    if not _cannot_complete",
-        "    if not _cannot_complete",
+        "        return False\n    if not cannot_complete",
+        "    if not cannot_complete",
         s.SEQUENCE,
     ),
     mutant(
         "compensated means that every run is undone",
-        coordinator,
+        closure,
         "return all((instance.undos.get(fact.key) is UndoStep.DONE",
         "return all((fact.key in instance.undos",
         s.SEQUENCE,
     ),
     mutant(
         "outside calls without an answer are undone",
-        coordinator,
+        closure,
         "return step.effects is Effects.EXTERNAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
         "return False",
         s.EXTERNAL_STEP,
     ),
     mutant(
         "failed outside calls are undone",
-        coordinator,
+        closure,
         "return step.effects is Effects.EXTERNAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
         "return step.effects is Effects.EXTERNAL and fact.status is RunStatus.INTENT",
         s.EXTERNAL_STEP,
     ),
     mutant(
         "the list of a closed service is believed",
-        coordinator,
+        learning,
         "return _with_facts(topology, _with_answer(instance, service, Answer.CLOSED), runs)",
         "return _with_answer(instance, service, Answer.CLOSED)",
         s.SEQUENCE,
     ),
     mutant(
         "knowledge of a run only rises",
-        coordinator,
+        learning,
         "(known is None or RANK[fact.status] > RANK[known.status])",
         "True",
         s.PIVOT_IN_DOUBT,
@@ -109,14 +109,14 @@ COORDINATOR_MUTANTS = (
     ),
     mutant(
         "complete means that every step that is owed has run",
-        coordinator,
+        closure,
         "            if follower is None:\n                return False\n",
         "            if follower is None:\n                continue\n",
         s.SEQUENCE,
     ),
     mutant(
         "complete means that every run has succeeded",
-        coordinator,
+        closure,
         "        if fact.status is not RunStatus.DONE:\n            return False\n        for key",
         "        for key",
         s.SEQUENCE,

@@ -32,7 +32,7 @@ EQUIVALENT = (
     mutant(
         "a saga whose pivot is known to have run asks nobody",
         coordinator,
-        "    if _pivot_has_run(topology, instance):\n        return _commit(instance)\n    instance = _blame",
+        "    if pivot_has_run(topology, instance):\n        return _commit(instance)\n    instance = _blame",
         "    instance = _blame",
         s.PIVOT_IN_THE_MIDDLE,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga._core import participant
+from saga._core import answers, participant
 from tests.exhaustive import scenarios as s
 from tests.exhaustive.mutant import mutant
 
@@ -30,14 +30,14 @@ PARTICIPANT_MUTANTS = (
     ),
     mutant(
         "held deliveries go on when the gate opens again",
-        participant,
+        answers,
         "gate=replace(gate, state=GateState.OPEN), reports=(report,), release=True)",
         "gate=replace(gate, state=GateState.OPEN), reports=(report,))",
         s.PIVOT_IN_DOUBT,
     ),
     mutant(
         "the gate opens again when the pivot has run",
-        participant,
+        answers,
         "gate=replace(gate, state=GateState.OPEN)",
         "gate=replace(gate, state=GateState.CLOSED)",
         s.PIVOT_IN_DOUBT,
@@ -65,21 +65,21 @@ PARTICIPANT_MUTANTS = (
     ),
     mutant(
         "a pivot in doubt is asked until it answers",
-        participant,
+        answers,
         "endless = closing or step.kind is StepKind.RETRIABLE",
         "endless = step.kind is StepKind.RETRIABLE",
         s.PIVOT_IN_DOUBT,
     ),
     mutant(
         "what is certain to succeed is called until it does",
-        participant,
+        answers,
         "endless = closing or step.kind is StepKind.RETRIABLE",
         "endless = closing",
         s.CERTAIN,
     ),
     mutant(
         "the answer that ends the pivot's doubt is reported",
-        participant,
+        answers,
         "if gate is None or not closing or topology.pivot is None or (topology.pivot.name != run.step):",
         "if True:",
         s.PIVOT_IN_DOUBT,
@@ -100,14 +100,14 @@ PARTICIPANT_MUTANTS = (
     ),
     mutant(
         "what turns out to have happened is compensated",
-        participant,
-        "return Turn(run=_compensating(done(run, answer, now), now), kick=True)",
+        answers,
+        "return Turn(run=compensating(done(run, answer, now), now), kick=True)",
         "return compensated(done(run, answer, now), now)",
         s.EXTERNAL_STEP,
     ),
     mutant(
         "an undo waits for an answer, however often the call fails",
-        participant,
+        answers,
         "        case Raised():\n            again = replace(run, attempt=run.attempt + 1",
         "        case Raised():\n            return compensated(run, now)\n"
         "            again = replace(run, attempt=run.attempt + 1",
@@ -115,7 +115,7 @@ PARTICIPANT_MUTANTS = (
     ),
     mutant(
         "the answer to a call whose run has moved on is dropped",
-        participant,
+        answers,
         "return current is None or current.revision != taken.revision",
         "return current is None",
         s.EXTERNAL_STEP,

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from saga._core.answers import AnswerFromOutside, Emitted, Refused, Work
 from saga._core.bodies import Close, Command, Report, RunReported, Undo
-from saga._core.participant import AnswerFromOutside, Compensate, Emitted, Meeting, Refused, Turn, Work
+from saga._core.participant import Compensate, Meeting, Turn
 from saga._core.plan import PlanStep
 from saga._core.rows import GateRow, RunRow
 from saga._core.words import Effects, GateState, RunKey, RunStatus, StepKind

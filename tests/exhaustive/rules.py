@@ -7,14 +7,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
-from saga._core import coordinator, participant
+from saga._core import answers, closure, coordinator, learning, participant
+from saga._core.answers import Work
 from saga._core.bodies import RunFact
 from saga._core.coordinator import Decision, Input
 from saga._core.instance import Instance
-from saga._core.participant import Compensate, Meeting, Turn, Work
+from saga._core.participant import Compensate, Meeting, Turn
 from saga._core.plan import Topology
 from saga._core.rows import RunRow
 
@@ -37,24 +38,31 @@ class Rules:
     work_of: Callable[[RunRow], Work]
 
 
-def _rules(coordinating: Mapping[str, Any], participating: Mapping[str, Any]) -> Rules:
+MODULES = (closure, learning, coordinator, participant, answers)
+"""The modules that make the decisions, each after those it imports from."""
+
+Space = dict[str, Any]
+
+
+def _rules(spaces: Mapping[ModuleType, Space]) -> Rules:
+    participating, answering = spaces[participant], spaces[answers]
     return Rules(
-        decide=coordinating["decide"],
+        decide=spaces[coordinator]["decide"],
         meet=participating["meet"],
         close=participating["close"],
         undo=participating["undo"],
-        answered=participating["answered"],
         compensated=participating["compensated"],
         compensation_raised=participating["compensation_raised"],
-        concluded=participating["concluded"],
-        failed=participating["failed"],
         fact_of=participating["fact_of"],
-        is_stale=participating["is_stale"],
-        work_of=participating["work_of"],
+        answered=answering["answered"],
+        concluded=answering["concluded"],
+        failed=answering["failed"],
+        is_stale=answering["is_stale"],
+        work_of=answering["work_of"],
     )
 
 
-PRODUCTION = _rules(vars(coordinator), vars(participant))
+PRODUCTION = _rules({module: vars(module) for module in MODULES})
 
 
 class PatchDoesNotApply(AssertionError):
@@ -64,19 +72,40 @@ class PatchDoesNotApply(AssertionError):
 def mutated(module: ModuleType, old: str, new: str) -> Rules:
     """Return the production rules with one piece of the text of `module` replaced.
 
-    The text is compared as `ast.unparse` writes it, so that formatting does not matter. Only functions
-    are compiled again: classes stay those of production.
+    The text is compared as `ast.unparse` writes it, so that formatting does not matter.
     """
-    text = ast.unparse(ast.parse(inspect.getsource(module)))
+    return _rules(recompiled(module, old, new))
+
+
+def recompiled(module: ModuleType, old: str, new: str) -> dict[ModuleType, Space]:
+    """Return the names of all modules of decisions, compiled again with one piece of `module` replaced.
+
+    What one of them imports from another is the function compiled here, so that the replacement is seen
+    by whoever calls it. Only functions are compiled again: classes stay those of production.
+    """
+    spaces: dict[ModuleType, Space] = {}
+    for each in MODULES:
+        text = ast.unparse(ast.parse(inspect.getsource(each)))
+        spaces[each] = _compiled(each, _replaced(each, text, old, new) if each is module else text, spaces)
+    return spaces
+
+
+def _replaced(module: ModuleType, text: str, old: str, new: str) -> str:
     if text.count(old) != 1:
         msg = f"{module.__name__} has this {text.count(old)} times, not once; write the mutant anew:\n{old}"
         raise PatchDoesNotApply(msg)
-    tree = ast.parse(text.replace(old, new))
+    return text.replace(old, new)
+
+
+def _compiled(module: ModuleType, text: str, spaces: Mapping[ModuleType, Space]) -> Space:
+    compiled = {each.__name__: space for each, space in spaces.items()}
+    space: Space = dict(vars(module))
+    for name, value in vars(module).items():
+        if isinstance(value, FunctionType) and value.__module__ in compiled:
+            space[name] = compiled[value.__module__][value.__name__]
+    tree = ast.parse(text)
     tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    space: dict[str, Any] = dict(vars(module))
     # Annotations stay text, as in the module itself.
     flags = compile("from __future__ import annotations", "<flags>", "exec").co_flags
     exec(compile(tree, f"<mutant of {module.__name__}>", "exec", flags=flags), space)
-    if module is coordinator:
-        return _rules(space, vars(participant))
-    return _rules(vars(coordinator), space)
+    return space

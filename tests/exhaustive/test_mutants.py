@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from types import FunctionType
+
 import pytest
 
-from saga._core import participant
+from saga._core import closure, coordinator, participant
 from tests.exhaustive.explore import Explored, explore
 from tests.exhaustive.mutant import Mutant
 from tests.exhaustive.mutants import EQUIVALENT, MUTANTS
-from tests.exhaustive.rules import PRODUCTION, PatchDoesNotApply, mutated
+from tests.exhaustive.rules import MODULES, PRODUCTION, PatchDoesNotApply, mutated, recompiled
 from tests.exhaustive.scenarios import EVERY_BUILD, PIVOT_IN_THE_MIDDLE
 from tests.exhaustive.summary import report
 
@@ -46,3 +48,28 @@ def test_recompiled_but_unchanged_rules_explore_the_same() -> None:
     production = explore(PIVOT_IN_THE_MIDDLE, EVERY_BUILD[0], PRODUCTION)
     again = explore(PIVOT_IN_THE_MIDDLE, EVERY_BUILD[0], same)
     assert (again.states, again.transitions) == (production.states, production.transitions)
+
+
+def test_no_recompiled_rule_calls_back_into_production() -> None:
+    spaces = recompiled(participant, "return Meeting.HELD", "return Meeting.TURNED_AWAY")
+    production = {
+        value
+        for module in MODULES
+        for value in vars(module).values()
+        if isinstance(value, FunctionType) and value.__module__ in {each.__name__ for each in MODULES}
+    }
+    left = {
+        name
+        for space in spaces.values()
+        for name, value in space.items()
+        if isinstance(value, FunctionType) and value in production
+    }
+    assert production
+    assert not left
+
+
+def test_who_imports_from_a_mutated_module_uses_the_mutated_one() -> None:
+    spaces = recompiled(closure, "pivot is not None and any(", "not any(")
+    assert spaces[coordinator]["pivot_has_run"] is spaces[closure]["pivot_has_run"]
+    assert spaces[coordinator]["decide"].__globals__ is spaces[coordinator]
+    assert spaces[coordinator]["pivot_has_run"] is not closure.pivot_has_run
