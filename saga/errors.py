@@ -71,6 +71,10 @@ class Conflict(StoreError):
     """Report that a row was inserted or changed by somebody else first; rolled back, read again and repeat."""
 
 
+class Gone(Conflict):
+    """Report that a waiting delivery has been dealt with by somebody else; rolled back, and not to be repeated."""
+
+
 class TransportError(SagaError):
     """Be the base of what a transport reports."""
 

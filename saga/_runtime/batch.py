@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -12,9 +13,10 @@ from saga._core.batching import BatchSize
 from saga._core.rows import Snapshot
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import end_turn
-from saga._runtime.handlers import HandlerTrouble, is_broken
+from saga._runtime.handlers import HandlerTrouble
 from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
+from saga._runtime.sorting import buried
 from saga._runtime.steps import Trouble, give_up, meet_step
 from saga._runtime.writing import Writing, after_commit
 from saga.errors import Conflict, Contended, StoreError, StoreUnavailable
@@ -44,7 +46,8 @@ class BatchRunner:
         alone, since a neighbour's write that was rolled back may have caused it.
         """
         groups: list[list[BatchItem]] = [list(items)] if items else []
-        failures = 0
+        away = 0
+        contended: Counter[int] = Counter()
         while groups:
             group = groups.pop()
             try:
@@ -52,18 +55,17 @@ class BatchRunner:
             except Trouble as trouble:
                 groups.extend(await self._after_trouble(group, trouble))
             except (Contended, Conflict) as error:
-                failures += 1
-                groups.extend(await self._after_contention(group, error, failures))
-            except StoreError as error:
-                if is_broken(error):
-                    groups.extend(await self._after_broken(group, error))
-                    continue
-                failures += 1
+                contended[id(group[0])] += len(group) == 1
+                groups.extend(await self._after_contention(group, error, contended[id(group[0])]))
+            except StoreUnavailable as error:
+                away += 1
                 log.warning("%s: the database is away, trying again: %s", self._context.service, error)
                 groups.append(group)
-                await self._pause(failures)
+                await self._pause(away)
+            except Exception as error:  # noqa: BLE001 - a fault of an item's or of ours, never of the partition
+                groups.extend(await self._after_fault(group, error))
             else:
-                failures = 0
+                away = 0
                 self.batch_size = self.batch_size.after_clean(len(group))
                 groups.extend([left] if left else [])
 
@@ -114,29 +116,35 @@ class BatchRunner:
         timeout = self._context.tuning.lock_timeout_seconds if len(items) > 1 else None
         return Claim(service=self._context.service, sagas=tuple(sagas), lock_timeout_seconds=timeout)
 
-    async def _after_contention(self, group: list[BatchItem], error: Exception, failures: int) -> list[list[BatchItem]]:
+    async def _after_contention(self, group: list[BatchItem], error: Exception, tries: int) -> list[list[BatchItem]]:
         self._context.count(type(error).__name__.lower())
         self.batch_size = self.batch_size.after_contention()
         if len(group) == 1:
             item = group[0]
-            if failures > ALONE_TRIES and not isinstance(item, AsideItem):
+            if tries > ALONE_TRIES and not isinstance(item, AsideItem):
                 # Alone and still contended: its own statements are at fault, and the partition goes on.
                 await self._give_up_for_good(Trouble(item, HandlerTrouble(error)))
                 return []
-            await self._pause(failures)
+            await self._pause(tries)
             return [group]
         half = len(group) // 2
         return [group[half:], group[:half]]
 
-    async def _after_broken(self, group: list[BatchItem], error: StoreError) -> list[list[BatchItem]]:
-        """Split until the item is alone whose handler has broken the transaction and swallowed the error."""
+    async def _after_fault(self, group: list[BatchItem], error: Exception) -> list[list[BatchItem]]:
+        """Split until the item at fault is alone: a handler that broke its transaction, or what nobody foresaw."""
         if len(group) > 1:
             half = len(group) // 2
             return [group[half:], group[:half]]
         item = group[0]
         if isinstance(item, AsideItem):
             raise error
-        await self._give_up_for_good(Trouble(item, HandlerTrouble(error)))
+        if not isinstance(error, StoreError):
+            log.error("%s of %s went wrong inside saga", item.run_id[1], item.run_id[0], exc_info=error)
+        try:
+            await self._give_up_for_good(Trouble(item, HandlerTrouble(error)))
+        except Exception:  # not even its failure can be written
+            log.exception("%s of %s becomes a dead letter", item.run_id[1], item.run_id[0])
+            return [[buried(self._context, item, error)]]
         return []
 
     async def _after_trouble(self, group: list[BatchItem], trouble: Trouble) -> list[list[BatchItem]]:

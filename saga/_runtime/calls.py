@@ -9,20 +9,11 @@ from datetime import datetime, timedelta
 import anyio
 from pydantic import ValidationError
 
+from saga._core.answers import AnswerFromOutside, Raised, Work, answered, is_stale, work_of
 from saga._core.definition import Binding, Dependency, StepDefinition
 from saga._core.events import Event, Refusal
 from saga._core.ids import idempotency_key
-from saga._core.participant import (
-    AnswerFromOutside,
-    Raised,
-    Turn,
-    Work,
-    answered,
-    compensated,
-    compensation_raised,
-    is_stale,
-    work_of,
-)
+from saga._core.participant import Turn, compensated, compensation_raised
 from saga._core.plan import Topology
 from saga._core.rows import RunRow, Snapshot
 from saga._core.run import Run

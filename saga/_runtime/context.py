@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-import anyio
-
 from saga._core.definition import ServiceDefinition, StartDefinition, StepDefinition
 from saga._core.events import Refusal
 from saga._core.limits import Limits
 from saga._core.rows import OutboxRow
 from saga._runtime.alarm import Alarm
+from saga._runtime.endings import Endings
 from saga._runtime.planbook import PlanBook
 from saga.ports import ParticipantStore, Tracer
 
@@ -64,7 +63,7 @@ class ServiceContext:
     refusals: Mapping[str, type[Refusal]] = field(default_factory=dict[str, type[Refusal]])
     waiting_alarm: Alarm = field(default_factory=Alarm)
     pending_alarm: Alarm = field(default_factory=Alarm)
-    ended: dict[str, anyio.Event] = field(default_factory=dict[str, anyio.Event])
+    endings: Endings = field(default_factory=Endings)
     counts: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:

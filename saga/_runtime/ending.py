@@ -32,7 +32,10 @@ async def end_turn(context: ServiceContext, unit: UnitOfWork, item: EndItem, sta
     name = f"process {item.delivery.topic}"
     with context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes):
         if item.start is not None and item.start.on_end is not None:
-            ended = _ended(context, item.start, start, item.outcome)
+            try:
+                ended = _ended(context, item.start, start, item.outcome)
+            except ValidationError as error:
+                raise HandlerTrouble(error) from error
             run = Run(saga_id=start.saga_id, step=start.step, tenant=start.tenant, door=unit)
             try:
                 await call_end(item.start.on_end, ended, run)
@@ -58,6 +61,7 @@ def ended_of(start_event: type[Event], row: RunRow, outcome: Outcome, refusals: 
         cause=outcome.cause,
         refusal=_typed(outcome.refusal, refusals),
         refusal_type=outcome.refusal.type if outcome.refusal else "",
+        refusal_json=outcome.refusal.data if outcome.refusal else b"",
         detail=outcome.detail,
     )
 

@@ -10,9 +10,10 @@ from typing import assert_never
 
 from saga._core import emit
 from saga._core.bodies import Close, Report, Undo
-from saga._core.coordinator import Due, Effect, SendClose, SendUndo, Tell, decide, learn_unplanned
+from saga._core.coordinator import Due, Effect, SendClose, SendUndo, Tell, decide
 from saga._core.envelope import Envelope
 from saga._core.instance import Instance, instance_of, instance_row
+from saga._core.learning import learn_unplanned
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
 from saga._runtime.planbook import PlanBook

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from pydantic import ValidationError
 
+from saga._core.answers import Emitted, Refused
 from saga._core.definition import Binding, Handler, StepDefinition
 from saga._core.events import Event, Refusal
 from saga._core.ids import idempotency_key
 from saga._core.limits import DEFAULT_LIMITS
-from saga._core.participant import Emitted, Refused
 from saga._core.rows import RunRow
-from saga._core.run import Run
+from saga._core.run import Database, Door, Run
+from saga._core.words import UndoStatus
 from saga.errors import Conflict, Contended, DeclarationError, StoreError, StoreUnavailable, TooLarge
 from saga.ports import UnitOfWork
 
@@ -24,15 +27,27 @@ END_TIMEOUT_SECONDS = 30.0
 class HandlerTrouble(Exception):
     """Carry what a user's handler raised, with a text fit for rows and reports."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, met: StoreError | None = None) -> None:
+        """Keep `error`; `met` is what the handler's own transaction has met, if anything."""
         self.error = error
-        super().__init__(f"{type(error).__name__}: {error}"[:200])
+        self.met = met
+        super().__init__(f"{type(error).__name__}: {_text(error)}"[:200])
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the text is the user's code too
+        return "(its text cannot be printed)"
 
 
 def raise_if_store(trouble: HandlerTrouble) -> None:
-    """Raise the store's error if that is what the handler has met: the database's trouble burns no attempt."""
-    if isinstance(trouble.error, Contended | Conflict | StoreUnavailable):
-        raise trouble.error from trouble
+    """Raise what the handler's own transaction has met: the database's trouble burns no attempt.
+
+    A store error from elsewhere (another app, another database) is the handler's trouble like any other.
+    """
+    if isinstance(trouble.met, Contended | Conflict | StoreUnavailable):
+        raise trouble.met from trouble
 
 
 def is_broken(error: StoreError) -> bool:
@@ -52,16 +67,79 @@ async def call(
     `run.db` is taken away when the call is over. Cancellation passes through.
     """
     arguments = [run if binding is Binding.RUN else values[binding] for binding in bindings]
+    watched = WatchedDoor(run.door) if run.door is not None else None
+    run.door = watched
     try:
         with anyio.fail_after(timeout_seconds):
             return await handler(*arguments)
     except TimeoutError as error:
-        text = str(error) or f"no answer within {timeout_seconds:g} s"
-        raise HandlerTrouble(TimeoutError(text)) from error
+        text = _text(error) or f"no answer within {timeout_seconds:g} s"
+        raise HandlerTrouble(TimeoutError(text), watched.met if watched else None) from error
+    except anyio.get_cancelled_exc_class() as error:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if _is_asked_to_stop():
+            raise
+        # asyncio: the handler has awaited a task or future that somebody else had cancelled.
+        stray = RuntimeError("the handler awaited something that was cancelled")
+        raise HandlerTrouble(stray, watched.met if watched else None) from error
     except Exception as error:  # around a user's handler
-        raise HandlerTrouble(error) from error
+        raise HandlerTrouble(error, watched.met if watched else None) from error
     finally:
         run.end_turn()
+
+
+def _is_asked_to_stop() -> bool:
+    """Return whether this very task is being cancelled; trio has no other cancellation."""
+    if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
+        return True
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class WatchedDoor:
+    """Lend a handler its transaction, and remember what went wrong in it."""
+
+    def __init__(self, door: Door) -> None:
+        """Lead into `door`."""
+        self._door = door
+        self.met: StoreError | None = None
+
+    @property
+    def db(self) -> Database:
+        """Return the transaction's database, watched."""
+        return _WatchedDatabase(self._door.db, self)
+
+    @property
+    def connection(self) -> Any:
+        """Return the driver's own connection."""
+        return self._door.connection
+
+
+class _WatchedDatabase:
+    def __init__(self, db: Database, door: WatchedDoor) -> None:
+        self._db = db
+        self._door = door
+
+    async def execute(self, sql: str, *args: object) -> int:
+        try:
+            return await self._db.execute(sql, *args)
+        except StoreError as error:
+            self._door.met = error
+            raise
+
+    async def fetch(self, sql: str, *args: object) -> list[Mapping[str, Any]]:
+        try:
+            return await self._db.fetch(sql, *args)
+        except StoreError as error:
+            self._door.met = error
+            raise
+
+    async def fetch_one(self, sql: str, *args: object) -> Mapping[str, Any] | None:
+        try:
+            return await self._db.fetch_one(sql, *args)
+        except StoreError as error:
+            self._door.met = error
+            raise
 
 
 def checked(result: Any, step: StepDefinition) -> Event | Refusal | None:
@@ -75,7 +153,10 @@ def checked(result: Any, step: StepDefinition) -> Event | Refusal | None:
         msg = f"{step.name} returned {type(result).__qualname__}; its annotation allows {' | '.join(allowed)}"
         raise HandlerTrouble(DeclarationError(msg))
     limit = DEFAULT_LIMITS.refusal_bytes if isinstance(result, Refusal) else DEFAULT_LIMITS.value_bytes
-    size = len(payload_of(result))
+    try:
+        size = len(payload_of(result))
+    except Exception as error:  # serializers are the user's code too
+        raise HandlerTrouble(error) from error
     if size > limit:
         msg = f"{step.name} returned a {result.wire_type} of {size} bytes; at most {limit} are allowed"
         raise HandlerTrouble(TooLarge(msg))
@@ -116,7 +197,7 @@ async def call_compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork 
         saga_id=run.saga_id,
         step=run.step,
         branch=run.branch,
-        attempt=run.attempt + 1,
+        attempt=(run.attempt if run.undo is UndoStatus.INTENT else 0) + 1,
         tenant=run.tenant,
         idempotency_key=key,
         door=unit,

@@ -15,7 +15,7 @@ from saga._runtime.commands import CommandRunner
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import CommandItem, Item
 from saga._runtime.pending import PendingWork
-from saga._runtime.sorting import items_of
+from saga._runtime.sorting import buried, items_of
 from saga._runtime.supervise import supervised
 from saga.errors import Revoked, TransportUnavailable
 from saga.ports import GroupSpec, Subscription, TopicPartition, Transport
@@ -72,9 +72,15 @@ class Participant:
     # --- the log -------------------------------------------------------------------------------------------
 
     async def _intake(self) -> None:
+        while not self._stopping.is_set():
+            await self._read(self.group)
+
+    async def _read(self, group: GroupSpec) -> None:
+        """Read the group's topics until stopped, or until a new plan takes an event from elsewhere."""
+        known = len(self._context.plans.plans())
         self._finished.clear()
         async with self._transport.subscribe(
-            self.group, on_assigned=self._assigned, on_revoked=self._give_back
+            group, on_assigned=self._assigned, on_revoked=self._give_back
         ) as subscription:
             self._subscription = subscription
             while not self._stopping.is_set():
@@ -82,18 +88,18 @@ class Participant:
                 timeout = self._context.tuning.fetch_timeout_seconds
                 if self._finished:
                     timeout = min(timeout, self._context.tuning.commit_every_seconds)
-                deliveries = await self._fetch(subscription, limit, timeout)
+                deliveries = await subscription.fetch(limit, timeout)
                 async with self._busy:
                     mine = [d for d in deliveries if _place(d) not in self._revoked]
                     await self.handle([(delivery, None) for delivery in mine])
                     for delivery in mine:
                         self._finished[_place(delivery)] = delivery.offset + 1
                 await self._commit(subscription)
+                if len(self._context.plans.plans()) != known:
+                    known = len(self._context.plans.plans())
+                    if self.group != group:
+                        break
             await self._commit(subscription, at_once=True)
-
-    async def _fetch(self, subscription: Subscription, limit: int, timeout: float) -> Sequence[Delivery]:
-        # The stop signal ends the wait for the next fetch, not a fetch under way: those are short.
-        return await subscription.fetch(limit, timeout)
 
     async def _assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         self._revoked -= partitions
@@ -144,6 +150,7 @@ class Participant:
 
     async def handle(self, deliveries: Sequence[tuple[Delivery, DeliveryRow | None]]) -> None:
         """Finish deliveries: events and outcomes in batches, then commands one by one."""
+        name = self._context.service
         items: list[Item] = []
         for delivery, row in deliveries:
             items.extend(items_of(self._context, delivery, row))
@@ -156,7 +163,11 @@ class Participant:
                 batch.append(item)
         await self._batches.settle(batch)
         for command in commands:
-            await self._commands.obey(command)
+            try:
+                await self._commands.obey(command)
+            except Exception as error:  # never a fault of the partition: it goes on
+                log.exception("%s: a command for saga %s becomes a dead letter", name, command.envelope.saga_id)
+                await self._batches.settle([buried(self._context, command, error)])
 
 
 def _place(delivery: Delivery) -> TopicPartition:

@@ -140,6 +140,13 @@ def _dead(context: ServiceContext, delivery: Delivery, row: DeliveryRow | None, 
     return AsideItem(delivery=delivery, row=row, to=to)
 
 
+def buried(context: ServiceContext, item: StepItem | EndItem | CommandItem, error: Exception) -> AsideItem:
+    """Return the item as a dead letter: not even its failure could be written."""
+    return _dead(
+        context, item.delivery, item.row, item.envelope.saga_id, f"{type(error).__name__} inside saga: {error}"
+    )
+
+
 def _forget(context: ServiceContext, row: DeliveryRow) -> AsideItem:
     del context
     return AsideItem(delivery=row.raw, row=row, to=None)

@@ -148,17 +148,14 @@ class SagaStarter:
     async def outcome(self, saga_id: str, timeout_seconds: float) -> Ended:
         """Wait for the outcome in the start row; see `SagaHandle.outcome`."""
         pause = POLL_FIRST_SECONDS
-        with anyio.move_on_after(timeout_seconds):
+        with anyio.move_on_after(timeout_seconds), self._context.endings.waiting(saga_id) as told:
             while True:
-                told = self._context.ended.setdefault(saga_id, anyio.Event())
                 ended = await self._read(saga_id)
                 if ended is not None:
-                    self._context.ended.pop(saga_id, None)
                     return ended
                 with anyio.move_on_after(pause):
                     await told.wait()
                 pause = min(POLL_CAP_SECONDS, pause * 2)
-        self._context.ended.pop(saga_id, None)
         msg = f"saga {saga_id} had not ended after {timeout_seconds:g} s; it goes on, ask again later"
         raise OutcomePending(msg)
 

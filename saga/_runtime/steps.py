@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from saga._core import emit
+from saga._core.answers import concluded, failed
 from saga._core.definition import Binding
 from saga._core.events import Refusal
 from saga._core.ids import idempotency_key
-from saga._core.participant import Meeting, concluded, failed, meet
+from saga._core.participant import Meeting, meet
 from saga._core.plan import Plan
 from saga._core.retry import Retry
 from saga._core.rows import RunRow, Snapshot

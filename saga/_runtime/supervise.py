@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from random import Random
@@ -27,6 +28,18 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def _unasked() -> bool:
+    """Return whether nobody has asked for the cancellation just caught: a library let its own out.
+
+    It would end every task of the app, without a word. On trio a cancellation always comes from a scope.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and not task.cancelling()
+
+
 async def supervised(name: str, body: Callable[[], Awaitable[None]], rng: Random) -> None:
     """Run `body` until it returns; restart it after any error that retrying can mend.
 
@@ -38,7 +51,9 @@ async def supervised(name: str, body: Callable[[], Awaitable[None]], rng: Random
         began = anyio.current_time()
         try:
             await body()
-        except Exception as error:  # the top of a supervised loop
+        except (Exception, anyio.get_cancelled_exc_class()) as error:  # the top of a supervised loop
+            if not isinstance(error, Exception) and not _unasked():
+                raise
             if any(isinstance(leaf, FATAL) for leaf in leaves(error)):
                 log.critical("%s cannot go on: %s", name, error)
                 raise

@@ -69,9 +69,7 @@ def after_commit(context: ServiceContext, pending: PendingWork, writing: Writing
     for run in writing.intents:
         pending.take_on(replace(run, revision=1))
     for saga_id in writing.ended:
-        waiting = context.ended.pop(saga_id, None)
-        if waiting is not None:
-            waiting.set()
+        context.endings.tell(saga_id)
     due = [row.due_at for row in writing.deliveries if row.reason in (Reason.RETRY, Reason.PARKED)]
     if due:
         context.waiting_alarm.ring(max(0.0, (min(due) - writing.now).total_seconds()))

@@ -34,6 +34,8 @@ async def test_a_refusal_undoes_what_was_done() -> None:
         ended = await (await up.world.place(Placed(order="1", capture="refuse"))).outcome(20)
         assert (ended.ending, ended.cause) == (Ending.COMPENSATED, Cause.REFUSED)
         assert ended.refusal == Declined(order="1")
+        assert ended.refused_with(Declined) == Declined(order="1")
+        assert ended.refused_with(OutOfStock) is None
         assert await up.rows("select * from effect") == []
         assert [step for step, _ in up.world.seen] == ["reserve", "capture", "release"]
 

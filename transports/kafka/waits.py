@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -25,8 +26,21 @@ async def bounded(what: str, call: Callable[[], Awaitable[T]], timeout_seconds: 
                 return await call()
         except TimeoutError as error:
             raise failure(what, [*reasons, f"no answer within {timeout_seconds:g} s"]) from error
+        except asyncio.CancelledError as error:
+            if not _unasked():
+                raise
+            raise failure(what, [*reasons, "the client library cancelled it"]) from error
         except Exception as error:  # whatever else the library raises, callers can only treat it as ours
             raise translated(what, error, reasons) from error
+
+
+def _unasked() -> bool:
+    """Return whether nobody has asked for the cancellation just caught: the library let one of its own out.
+
+    It would end the whole application, without a word.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 def translated(what: str, error: Exception, reasons: Sequence[str] = ()) -> TransportError:
@@ -51,7 +65,11 @@ async def closed(call: Callable[[], Awaitable[object]], timeout_seconds: float) 
     """Close something even while being cancelled, within the time; returns whether it ended by itself."""
     with anyio.move_on_after(timeout_seconds, shield=True):
         # What is broken anyway is closed as well as it goes: nothing is left to do with an error.
-        with suppress(Exception):
-            await call()
+        try:
+            with suppress(Exception):
+                await call()
+        except asyncio.CancelledError:
+            if not _unasked():
+                raise
         return True
     return False

@@ -1,0 +1,58 @@
+"""A cancellation that nobody asked for is an error of the library's; it must not end the application."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import anyio
+import pytest
+
+from saga._runtime.supervise import supervised
+from saga.errors import TransportUnavailable
+from transports.kafka.waits import bounded, closed
+
+pytestmark = pytest.mark.anyio
+
+
+async def cancelled_inside() -> None:
+    task = asyncio.ensure_future(asyncio.sleep(10))
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+async def test_a_call_whose_own_task_was_cancelled_is_unavailable() -> None:
+    with pytest.raises(TransportUnavailable):
+        await bounded("cannot do it", cancelled_inside, 1.0)
+
+
+async def test_closing_what_was_cancelled_inside_is_closed() -> None:
+    assert await closed(cancelled_inside, 1.0)
+
+
+async def test_a_cancellation_asked_for_goes_through() -> None:
+    with anyio.move_on_after(0.01) as scope:
+        await bounded("cannot do it", lambda: asyncio.sleep(10), 5.0)
+    assert scope.cancelled_caught
+
+
+async def test_a_supervised_loop_outlives_a_cancellation_nobody_asked_for() -> None:
+    tries = 0
+
+    async def body() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await cancelled_inside()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervised, "body", body, Random(1))
+    assert tries == 2
+
+
+async def test_a_supervised_loop_ends_when_it_is_cancelled() -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervised, "body", anyio.sleep_forever, Random(1))
+        await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
