@@ -158,6 +158,8 @@ class Codec:
             row.reason.value,
             row.attempt,
             storable(row.error),
+            row.step,
+            storable(row.message_id),
             raw.topic,
             raw.partition,
             raw.offset,
@@ -165,6 +167,10 @@ class Codec:
             raw.value,
             dump_headers(raw.headers),
         )
+
+    def delivery_update(self, row: DeliveryRow) -> Values:
+        """Encode what may change of a waiting delivery, after its ID."""
+        return (row.id, self.to_time(row.due_at), row.reason.value, row.attempt, storable(row.error))
 
     def as_delivery(self, row: Row) -> DeliveryRow:
         """Decode a waiting delivery."""
@@ -183,6 +189,8 @@ class Codec:
             reason=Reason(row["reason"]),
             attempt=row["attempt"],
             error=row["error"],
+            step=row["step"],
+            message_id=row["message_id"],
             raw=raw,
             id=row["id"],
         )

@@ -280,6 +280,10 @@ class App:
         """Return the plans this app knows; empty before it has come up."""
         return self._book.plans() if self._book is not None else ()
 
+    def context(self, service: str) -> ServiceContext:
+        """Return what a running service's tasks share (counters, waiters); for tests and tools. Raises KeyError."""
+        return self._contexts[service]
+
     def handle(self, start: Start[Any], saga_id: str) -> SagaHandle:
         """Return the handle of a saga that `start` has started earlier; raises NotRunning."""
         for bound, starter in self._bound:

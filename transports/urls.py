@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from saga.errors import SettingsError
 from saga.ports import Transport
 from transports.memory import MemoryTransport
+from transports.prefixed import PrefixedTransport
 
 if TYPE_CHECKING:
     from transports.kafka import KafkaSettings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_QUERY = re.compile(r"prefix=([A-Za-z0-9._-]{1,60})")
 _ACCEPTED = "use memory:// or kafka://host:port[,host:port]"
 _MAX_PORT = 65535
 
@@ -21,7 +23,8 @@ _MAX_PORT = 65535
 def open_transport(url: str, *, settings: KafkaSettings | None = None) -> Transport:
     """Build the transport a URL names, without connecting.
 
-    `settings` (security, timeouts) apply to Kafka only. Raises SettingsError for another scheme, a
+    `?prefix=staging.` goes before every topic and group, so that fleets can share a broker. `settings`
+    (security, timeouts) apply to Kafka only. Raises SettingsError for another scheme, a
     malformed address, settings without Kafka, or a missing `[kafka]` extra.
     """
     scheme, separator, rest = url.partition("://")
@@ -32,9 +35,21 @@ def open_transport(url: str, *, settings: KafkaSettings | None = None) -> Transp
             raise SettingsError("Kafka settings were given with memory://; leave them out or use kafka://host:port")
         return MemoryTransport()
     if separator and scheme == "kafka":
-        return _kafka(_bootstrap(rest), settings)
+        address, question, query = rest.partition("?")
+        transport = _kafka(_bootstrap(address), settings)
+        return PrefixedTransport(transport, _prefix(query)) if question else transport
     found = f"scheme {scheme!r}" if separator else "no scheme"
     raise SettingsError(f"a transport URL with {found} cannot be used; {_ACCEPTED}")
+
+
+def _prefix(query: str) -> str:
+    match = _QUERY.fullmatch(query)
+    if match is None:
+        raise SettingsError(
+            f"a kafka:// URL takes ?prefix= and nothing else, got {_shown(query)!r}: "
+            "write such as kafka://host:port?prefix=staging. (letters, digits, '.', '_' and '-')"
+        )
+    return match[1]
 
 
 def _bootstrap(rest: str) -> str:

@@ -13,13 +13,14 @@ from outbox.postgres.driver import Link, Origin, Record
 from outbox.postgres.parts import Composer, Part, columns
 from outbox.statements import Kind, kind_of, may_have_written
 from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
-from saga.errors import Conflict
+from saga.errors import Conflict, Gone
 from saga.ports import Database
 
 CODEC = Codec(as_it_is, as_it_is)
 ROLLBACK_SECONDS = 5.0
 
 _COUNTED = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
+_DELIVERIES = frozenset({"delete_deliveries", "update_deliveries"})
 
 
 def outbox_part(rows: Sequence[OutboxRow]) -> list[Part]:
@@ -28,7 +29,7 @@ def outbox_part(rows: Sequence[OutboxRow]) -> list[Part]:
 
 
 def deliveries_part(rows: Sequence[DeliveryRow]) -> list[Part]:
-    """Return the part that stores waiting deliveries."""
+    """Return the part that stores waiting deliveries; one whose key is stored is merged into that row."""
     return [Part("insert_deliveries", columns([CODEC.delivery(row) for row in rows]))] if rows else []
 
 
@@ -37,7 +38,7 @@ async def run_parts(
 ) -> tuple[int, ...]:
     """Run a write and return the outbox `seq`s, in the order of the rows given.
 
-    Raises Conflict when a part did not touch as many rows as `expected`.
+    Raises Conflict when a part did not touch as many rows as `expected`, Gone when rows of deliveries are missing.
     """
     if not parts:
         return ()
@@ -48,7 +49,8 @@ async def run_parts(
     for name, count in expected.items():
         if len(found.get(name, ())) != count:
             missing = count - len(found.get(name, ()))
-            raise Conflict(f"{missing} of {count} rows were changed by somebody else since they were read ({name})")
+            error = Gone if name in _DELIVERIES else Conflict
+            raise error(f"{missing} of {count} rows were changed by somebody else since they were read ({name})")
     return tuple(sorted(found.get("insert_outbox", ())))
 
 
@@ -147,29 +149,38 @@ class PostgresUnit:
     async def write(self, changes: Changes) -> tuple[int, ...]:
         """Store all changes in one statement and return the `seq` of each outbox row, in order.
 
-        Raises Conflict: then the transaction must be left by an exception (or the savepoint around).
+        Raises Conflict, Gone: then the transaction must be left by an exception (or the savepoint around).
         """
         self._link.check_open()
-        parts = self._run_parts(changes)
+        parts, expected = self._run_parts(changes)
         if changes.gates:
             parts.append(Part("put_gates", columns([CODEC.gate(gate) for gate in changes.gates])))
         parts += outbox_part(changes.outbox)
-        parts += deliveries_part(changes.insert_deliveries)
+        # In the order of the key: two batches that meet wait for each other in one direction only.
+        parts += deliveries_part(sorted(changes.insert_deliveries, key=lambda row: row.key or ()))
         if changes.delete_deliveries:
-            parts.append(Part("delete_deliveries", (changes.delete_deliveries,)))
+            gone = sorted(changes.delete_deliveries)
+            parts.append(Part("delete_deliveries", (gone, len(gone))))
+            expected["delete_deliveries"] = len(gone)
+        if changes.update_deliveries:
+            waiting = [CODEC.delivery_update(row) for row in sorted(changes.update_deliveries, key=lambda row: row.id)]
+            parts.append(Part("update_deliveries", [*columns(waiting), len(waiting)]))
+            expected["update_deliveries"] = len(waiting)
         if changes.release:
             parts.append(Part("release_deliveries", (self._service, changes.release)))
-        expected = {"update_runs": len(changes.update_runs)} if changes.update_runs else {}
         return await run_parts(self._link, self._composer, parts, expected)
 
-    def _run_parts(self, changes: Changes) -> list[Part]:
+    def _run_parts(self, changes: Changes) -> tuple[list[Part], dict[str, int]]:
+        """Return the parts that store runs, and how many rows the update must meet."""
         parts: list[Part] = []
+        expected: dict[str, int] = {}
         if changes.insert_runs:
             parts.append(Part("insert_runs", columns([CODEC.run(run) for run in _sorted(changes.insert_runs)])))
         if changes.update_runs:
             values: list[Values] = [(*CODEC.run(run), run.revision) for run in _sorted(changes.update_runs)]
             parts.append(Part("update_runs", [*columns(values), len(values)]))
-        return parts
+            expected["update_runs"] = len(values)
+        return parts, expected
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[None]:

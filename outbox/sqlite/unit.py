@@ -15,7 +15,7 @@ from outbox import statements
 from outbox.codec import Codec, from_micros, outbox_values, to_micros
 from outbox.sqlite.driver import ENDED_INSIDE, Connection, Outcome, run, run_keyed
 from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
-from saga.errors import Conflict, StoreError
+from saga.errors import Conflict, Gone, StoreError
 from saga.ports import Clock, Database
 
 CODEC = Codec(to_micros, from_micros)
@@ -29,7 +29,7 @@ def insert_outbox(connection: Connection, sql: Queries, rows: Sequence[OutboxRow
 
 
 def insert_deliveries(connection: Connection, sql: Queries, rows: Sequence[DeliveryRow], now: int) -> None:
-    """Store waiting deliveries."""
+    """Store waiting deliveries; one whose key is stored is merged into that row."""
     for row in rows:
         run(connection, sql["insert_delivery"], (*CODEC.delivery(row), now))
 
@@ -38,6 +38,12 @@ def update(connection: Connection, sql: str, args: Sequence[object], what: str) 
     """Update one row; raises Conflict when it is not there as it was read."""
     if run(connection, sql, args).touched != 1:
         raise Conflict(f"{what} was changed by somebody else since it was read")
+
+
+def touch_delivery(connection: Connection, sql: str, args: Sequence[object]) -> None:
+    """Update or delete one waiting delivery, its ID being the first argument; raises Gone when it does not wait."""
+    if run(connection, sql, args).touched != 1:
+        raise Gone(f"waiting delivery {args[0]} has been dealt with by somebody else")
 
 
 class SqliteDatabase:
@@ -125,7 +131,7 @@ class SqliteUnit:
     async def write(self, changes: Changes) -> tuple[int, ...]:
         """Store all changes and return the `seq` of each outbox row, in order.
 
-        Raises Conflict: then the transaction must be left by an exception (or the savepoint around).
+        Raises Conflict, Gone: then the transaction must be left by an exception (or the savepoint around).
         """
         await checkpoint_if_cancelled()
         connection, sql, now = self._connection, self._sql, to_micros(self._clock.now())
@@ -138,9 +144,11 @@ class SqliteUnit:
         for gate in changes.gates:
             run(connection, sql["put_gate"], CODEC.gate(gate))
         seqs = insert_outbox(connection, sql, changes.outbox, now)
-        insert_deliveries(connection, sql, changes.insert_deliveries, now)
         for number in changes.delete_deliveries:
-            run(connection, sql["delete_delivery"], (number,))
+            touch_delivery(connection, sql["delete_delivery"], (number,))
+        for waiting in changes.update_deliveries:
+            touch_delivery(connection, sql["update_delivery"], CODEC.delivery_update(waiting))
+        insert_deliveries(connection, sql, changes.insert_deliveries, now)
         for saga_id in changes.release:
             run(connection, sql["release_delivery"], (self._service, saga_id, now))
         return seqs

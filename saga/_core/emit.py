@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from saga._core import ids, topics
 from saga._core.bodies import Command, Outcome, Report, RunReported, Undo, command_id, kind_of, report_id
@@ -19,57 +21,32 @@ COORDINATOR = "saga-coordinator"
 
 def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> OutboxRow:
     """Return the row that publishes an ended run: its record, and its event when it emitted one."""
-    event_id = ids.event_id(run.saga_id, run.step, run.branch)
     cause = run.causes[0] if run.causes else None
-    causation_id = ids.event_id(run.saga_id, cause.step, cause.branch) if cause else ""
-    fact = fact_of(run)
     record = Envelope(
         id=ids.record_id(run.saga_id, run.step, run.branch, run.status),
         source=source_of(run.service),
         type="saga.run",
         kind=Kind.RUN,
         time=now,
-        payload=encode_report(RunReported(fact=fact)),
+        payload=encode_report(RunReported(fact=fact_of(run))),
         saga_id=run.saga_id,
         plan=plan.hash,
         step=run.step,
         branch=run.branch,
         tenant=run.tenant,
-        causation_id=causation_id,
+        causation_id=ids.event_id(run.saga_id, cause.step, cause.branch) if cause else "",
         expires_at=run.expires_at,
         traceparent=traceparent,
     )
-    emits = run.status is RunStatus.DONE and run.result_type != ""
-    headers: tuple[tuple[str, bytes], ...] = ()
-    if emits:
-        event = Envelope(
-            id=event_id,
-            source=record.source,
-            type=run.result_type,
-            kind=Kind.EVENT,
-            time=now,
-            payload=b"",
-            saga_id=run.saga_id,
-            plan=plan.hash,
-            step=run.step,
-            branch=run.branch,
-            tenant=run.tenant,
-            causation_id=causation_id,
-            expires_at=run.expires_at,
-            traceparent=traceparent,
-        )
-        headers = encode_headers(event)
-    return OutboxRow(
-        id=event_id if emits else record.id,
-        aggregatetype=topics.events_topic(run.service) if emits else topics.RUNS,
-        aggregateid=run.saga_id,
-        type=run.result_type if emits else record.type,
-        payload=(run.result or b"{}") if emits else None,
-        headers=headers,
-        record=record.payload,
-        record_headers=encode_headers(record),
-        service=run.service,
-    )
+    if run.status is not RunStatus.DONE or not run.result_type:
+        return replace(_single(record, topics.RUNS, run.service), payload=None, headers=(), **_record(record))
+    event_id = ids.event_id(run.saga_id, run.step, run.branch)
+    event = replace(record, id=event_id, type=run.result_type, kind=Kind.EVENT, payload=run.result or b"{}")
+    return replace(_single(event, topics.events_topic(run.service), run.service), **_record(record))
+
+
+def _record(record: Envelope) -> dict[str, Any]:
+    return {"record": record.payload, "record_headers": encode_headers(record)}
 
 
 def report(

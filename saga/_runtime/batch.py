@@ -19,7 +19,7 @@ from saga._runtime.pending import PendingWork
 from saga._runtime.sorting import buried
 from saga._runtime.steps import Trouble, give_up, meet_step
 from saga._runtime.writing import Writing, after_commit
-from saga.errors import Conflict, Contended, StoreError, StoreUnavailable
+from saga.errors import Conflict, Contended, Gone, StoreError, StoreUnavailable
 from saga.ports import Claim, UnitOfWork
 
 log = logging.getLogger("saga")
@@ -54,6 +54,11 @@ class BatchRunner:
                 left = await self._transact(group)
             except Trouble as trouble:
                 groups.extend(await self._after_trouble(group, trouble))
+            except Gone as error:
+                if len(group) == 1:
+                    self._drop(group[0])
+                else:
+                    groups.extend(await self._after_contention(group, error, 0))
             except (Contended, Conflict) as error:
                 contended[id(group[0])] += len(group) == 1
                 groups.extend(await self._after_contention(group, error, contended[id(group[0])]))
@@ -90,10 +95,10 @@ class BatchRunner:
 
     async def _one(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: BatchItem) -> None:
         if item.row is not None:
-            writing.used_rows.append(item.row.id)
+            writing.used_rows.append(item.row)
         match item:
             case AsideItem():
-                writing.deliveries.extend([item.to] if item.to is not None else [])
+                writing.put_aside(self._context, item)
             case EndItem():
                 await self._end(unit, seen, writing, item)
             case StepItem():
@@ -154,11 +159,19 @@ class BatchRunner:
         await self._give_up_for_good(trouble)
         return []
 
+    def _drop(self, item: BatchItem) -> None:
+        """Forget an item whose row is gone: another replica, or a commit of ours without an answer, has finished it."""
+        self._context.count("dropped")
+        log.info("%s: a waiting delivery of saga %s is gone", self._context.service, item.row and item.row.saga_id)
+
     async def _give_up_for_good(self, trouble: Trouble) -> None:
         failures = 0
         while True:
             try:
                 await self._give_up(trouble)
+            except Gone:
+                self._drop(trouble.item)
+                return
             except (Contended, Conflict, StoreUnavailable):
                 failures += 1
                 await self._pause(failures)
@@ -172,7 +185,7 @@ class BatchRunner:
             seen = await unit.read(claim.sagas, [item.run_id])
             writing = Writing(now=seen.now)
             if item.row is not None:
-                writing.used_rows.append(item.row.id)
+                writing.used_rows.append(item.row)
             give_up(context, seen, writing, item, trouble.reason)
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)

@@ -134,7 +134,7 @@ class Caller:
         pause = step.retry.delay_seconds(run.attempt + 1, self._context.rng.random())
         self._context.pending_alarm.ring(pause)
         self._context.count("retried")
-        log.info("%s of %s: call %d: %s", run.step, run.saga_id, run.attempt + 1, error)
+        log.warning("%s of %s: call %d: %s", run.step, run.saga_id, run.attempt + 1, error)
         return Raised(error=error, attempts=step.retry.attempts, retry_at=now + timedelta(seconds=pause))
 
     async def _record(self, step: StepDefinition, unit: UnitOfWork, run: RunRow, result: Event) -> None:

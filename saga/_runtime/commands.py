@@ -16,7 +16,7 @@ from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import HandlerTrouble, call_compensation, is_broken, raise_if_store
 from saga._runtime.items import CommandItem
 from saga._runtime.turns import write_turn
-from saga.errors import StoreError
+from saga.errors import Gone, StoreError
 from saga.ports import Claim, Lock, SpanKind, UnitOfWork
 
 log = logging.getLogger("saga")
@@ -40,6 +40,9 @@ class CommandRunner:
                 await self._transact(item, failed)
             except HandlerTrouble as trouble:
                 failed = trouble
+            except Gone:
+                # The row that the command came from: another replica, or a commit without an answer, has obeyed it.
+                return
             except StoreError as error:
                 failures += 1
                 if is_broken(error) and failed is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from saga._core.bodies import Outcome
 from saga._core.definition import StartDefinition, StepDefinition
@@ -10,7 +11,7 @@ from saga._core.envelope import Delivery, Envelope
 from saga._core.events import Event
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import DeliveryRow, RunId
-from saga._core.words import RunKey
+from saga._core.words import Reason, RunKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,11 +66,21 @@ class CommandItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AsideItem:
-    """Be a delivery that goes into a row instead of being handled (parked, dead), or out of its row (None)."""
+    """Be a delivery that goes into rows instead of being handled, or out of its row (`reason=None`).
+
+    It becomes one row for each of `steps`, due after `delay_seconds`; a dead letter once `expires_at` has passed.
+    """
 
     delivery: Delivery
     row: DeliveryRow | None
-    to: DeliveryRow | None
+    reason: Reason | None
+    saga_id: str = ""
+    steps: tuple[str, ...] = ("",)
+    message_id: str = ""
+    attempt: int = 0
+    error: str = ""
+    delay_seconds: float = 0.0
+    expires_at: datetime | None = None
 
 
 Item = StepItem | EndItem | CommandItem | AsideItem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from pydantic import ValidationError
@@ -30,7 +29,7 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
     try:
         envelope = decode(delivery, context.limits)
     except Undecodable as error:
-        yield _dead(context, delivery, row, "", str(error))
+        yield _dead(context, delivery, row, None, str(error))
         return
     topology = context.plans.topology(envelope.plan)
     problems = context.plans.problems(context.service, envelope.plan)
@@ -43,13 +42,13 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
         case Park(reason=reason):
             yield _parked(context, envelope, delivery, row, reason)
         case Bury(reason=reason):
-            yield _dead(context, delivery, row, envelope.saga_id, reason)
+            yield _dead(context, delivery, row, envelope, reason)
         case React() | Obey() | Settle():
             assert topology is not None
             try:
                 yield from _bound(context, envelope, delivery, row, topology, verdict)
             except (Undecodable, ValidationError) as error:
-                yield _dead(context, delivery, row, envelope.saga_id, _short(error))
+                yield _dead(context, delivery, row, envelope, _short(error))
         case _:
             assert_never(verdict)
 
@@ -73,9 +72,18 @@ def _bound(
     check_depth(envelope.payload, context.limits.depth)
     match verdict:
         case React(steps=names):
+            if row is not None and row.step:
+                if row.step not in names:
+                    yield _dead(context, delivery, row, envelope, f"{row.step} does not react to {envelope.type}")
+                    return
+                names = (row.step,)
             plan = topology.plan
             steps = [context.step(plan.saga, plan.version, name) for name in names]
             event = steps[0].input.model_validate_json(envelope.payload)
+            if row is not None and len(steps) > 1:
+                # The transaction that uses the row up has to keep every step: first each gets a row of its own.
+                yield _split(envelope, row, names)
+                return
             for step in steps:
                 yield StepItem(
                     envelope=envelope,
@@ -102,51 +110,65 @@ def _bound(
             assert_never(verdict)
 
 
-def _now() -> datetime:
-    # Only for rows that nobody times by the database: dead letters and the next look at a parked delivery.
-    return datetime.now(UTC)
-
-
 def _parked(
     context: ServiceContext, envelope: Envelope, delivery: Delivery, row: DeliveryRow | None, reason: str
 ) -> AsideItem:
     context.count("parked")
-    if envelope.expires_at is not None and _now() >= envelope.expires_at:
-        return _dead(context, delivery, row, envelope.saga_id, f"expired while parked: {reason}")
-    due_at = _now() + timedelta(seconds=context.tuning.parked_seconds)
-    to = DeliveryRow(
-        service=context.service,
-        saga_id=envelope.saga_id,
-        due_at=due_at,
+    return AsideItem(
+        delivery=delivery,
+        row=row,
         reason=Reason.PARKED,
-        attempt=row.attempt + 1 if row is not None else 1,
-        error=reason[:500],
-        raw=delivery,
-    )
-    return AsideItem(delivery=delivery, row=row, to=to)
-
-
-def _dead(context: ServiceContext, delivery: Delivery, row: DeliveryRow | None, saga_id: str, reason: str) -> AsideItem:
-    context.count("dead")
-    to = DeliveryRow(
-        service=context.service,
-        saga_id=saga_id,
-        due_at=_now(),
-        reason=Reason.DEAD,
+        saga_id=envelope.saga_id,
+        steps=(row.step if row is not None else "",),
+        message_id=envelope.id,
         attempt=row.attempt if row is not None else 0,
-        error=reason[:500],
-        raw=delivery,
+        error=reason,
+        delay_seconds=context.tuning.parked_seconds,
+        expires_at=envelope.expires_at,
     )
-    return AsideItem(delivery=delivery, row=row, to=to)
+
+
+def _split(envelope: Envelope, row: DeliveryRow, steps: tuple[str, ...]) -> AsideItem:
+    return AsideItem(
+        delivery=row.raw,
+        row=row,
+        reason=Reason.RETRY,
+        saga_id=envelope.saga_id,
+        steps=steps,
+        message_id=envelope.id,
+        attempt=row.attempt,
+        error=row.error,
+    )
+
+
+def _dead(
+    context: ServiceContext,
+    delivery: Delivery,
+    row: DeliveryRow | None,
+    envelope: Envelope | None,
+    reason: str,
+    step: str = "",
+) -> AsideItem:
+    context.count("dead")
+    return AsideItem(
+        delivery=delivery,
+        row=row,
+        reason=Reason.DEAD,
+        saga_id=envelope.saga_id if envelope is not None else "",
+        steps=(row.step if row is not None and row.step else step,),
+        message_id=envelope.id if envelope is not None else "",
+        attempt=row.attempt if row is not None else 0,
+        error=reason,
+    )
 
 
 def buried(context: ServiceContext, item: StepItem | EndItem | CommandItem, error: Exception) -> AsideItem:
     """Return the item as a dead letter: not even its failure could be written."""
-    return _dead(
-        context, item.delivery, item.row, item.envelope.saga_id, f"{type(error).__name__} inside saga: {error}"
-    )
+    step = item.step.name if isinstance(item, StepItem) else ""
+    reason = f"{type(error).__name__} inside saga: {error}"
+    return _dead(context, item.delivery, item.row, item.envelope, reason, step)
 
 
 def _forget(context: ServiceContext, row: DeliveryRow) -> AsideItem:
     del context
-    return AsideItem(delivery=row.raw, row=row, to=None)
+    return AsideItem(delivery=row.raw, row=row, reason=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
 from saga._core import emit
@@ -38,6 +38,11 @@ class Trouble(Exception):
         super().__init__(str(reason))
 
 
+def tries_of(item: StepItem | EndItem) -> int:
+    """Return how often the item has been tried and has failed."""
+    return item.row.attempt if item.row is not None else 0
+
+
 def new_run(item: StepItem, now: datetime, traceparent: str) -> RunRow:
     """Return the row of a run that begins now; its status is that of an intent until it is known."""
     return RunRow(
@@ -50,7 +55,7 @@ def new_run(item: StepItem, now: datetime, traceparent: str) -> RunRow:
         causes=(item.cause,),
         input_type=item.envelope.type,
         input=item.envelope.payload,
-        attempt=(item.row.attempt if item.row is not None and item.row.reason is Reason.RETRY else 0) + 1,
+        attempt=tries_of(item) + 1,
         traceparent=traceparent,
         expires_at=item.envelope.expires_at or now,
         created_at=now,
@@ -72,7 +77,7 @@ async def meet_step(
         case Meeting.DUPLICATE | Meeting.TURNED_AWAY | Meeting.EXPIRED:
             return
         case Meeting.HELD:
-            writing.set_aside(context, item, Reason.HELD, due_at=seen.now, attempt=0, error="the gate is closing")
+            writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="the gate is closing")
         case Meeting.RUN:
             await _begin(context, pending, unit, writing, item)
         case _:
@@ -155,7 +160,7 @@ def give_up(
         return
     meeting = _meeting(seen, item, None)
     if meeting is Meeting.HELD:
-        writing.set_aside(context, item, Reason.HELD, due_at=seen.now, attempt=0, error="the gate is closing")
+        writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="the gate is closing")
     if meeting is not Meeting.RUN:
         return
     row = new_run(item, seen.now, item.envelope.traceparent)
@@ -165,6 +170,7 @@ def give_up(
         _again(context, writing, item, item.step.retry, reason)
         return
     else:
+        log.error("%s of %s: given up after attempt %d: %s", item.run_id[1], item.run_id[0], row.attempt, reason)
         ended = failed(row, str(reason))
     writing.inserts[item.run_id] = ended
     write_end(context, writing, item.topology.plan, ended, row.traceparent)
@@ -177,16 +183,17 @@ def _again(
     retry: Retry,
     reason: Exception | Refusal,
 ) -> None:
-    tried = (item.row.attempt if item.row is not None and item.row.reason is Reason.RETRY else 0) + 1
+    tried = tries_of(item) + 1
     pause = retry.delay_seconds(tried, context.rng.random())
-    log.info(
+    log.warning(
         "%s of %s: attempt %d failed, again in %.2f s: %s",
         item.run_id[1],
         item.run_id[0],
         tried,
         pause,
         reason,
+        # Where it was raised is said once; the rest is the same again.
+        exc_info=reason.error if tried == 1 and isinstance(reason, HandlerTrouble) else None,
     )
     context.count("retried")
-    due_at = writing.now + timedelta(seconds=pause)
-    writing.set_aside(context, item, Reason.RETRY, due_at=due_at, attempt=tried, error=str(reason))
+    writing.set_aside(context, item, Reason.RETRY, attempt=tried, error=str(reason), delay_seconds=pause)

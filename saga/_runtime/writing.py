@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from saga._core.rows import Changes, DeliveryRow, OutboxRow, RunId, RunRow
+from saga._core.rows import Changes, DeliveryKey, DeliveryRow, OutboxRow, RunId, RunRow
 from saga._core.words import Reason
 from saga._runtime.context import ServiceContext
-from saga._runtime.items import EndItem, StepItem
+from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
 
 
@@ -25,19 +25,32 @@ class Writing:
     updates: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
     outbox: list[OutboxRow] = field(default_factory=list[OutboxRow])
     deliveries: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
-    used_rows: list[int] = field(default_factory=list[int])
+    used_rows: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
     intents: list[RunRow] = field(default_factory=list[RunRow])
     ended: list[str] = field(default_factory=list[str])
 
     def changes(self) -> Changes:
         """Return it as one value, runs in the order of their key so that two batches cannot deadlock."""
+        waiting = self._waiting()
+        kept = {row.id for row in waiting}
         return Changes(
             insert_runs=tuple(self.inserts[key] for key in sorted(self.inserts)),
             update_runs=tuple(self.updates[key] for key in sorted(self.updates)),
             outbox=tuple(self.outbox),
-            insert_deliveries=tuple(self.deliveries),
-            delete_deliveries=tuple(dict.fromkeys(self.used_rows)),
+            insert_deliveries=tuple(row for row in waiting if not row.id),
+            update_deliveries=tuple(row for row in waiting if row.id),
+            delete_deliveries=tuple(row.id for row in self.used_rows if row.id not in kept),
         )
+
+    def _waiting(self) -> list[DeliveryRow]:
+        """Return the rows to store, one for each key; under the key of a used row it is that row, with its ID."""
+        used = {row.key: row.id for row in self.used_rows}
+        keyed: dict[DeliveryKey, DeliveryRow] = {}
+        for row in self.deliveries:
+            if row.key is not None:
+                known = keyed.get(row.key, row)
+                keyed[row.key] = replace(row, id=used.get(row.key, 0), attempt=max(row.attempt, known.attempt))
+        return [row for row in self.deliveries if row.key is None] + list(keyed.values())
 
     def set_aside(
         self,
@@ -45,21 +58,45 @@ class Writing:
         item: StepItem | EndItem,
         reason: Reason,
         *,
-        due_at: datetime,
         attempt: int,
         error: str,
+        delay_seconds: float = 0.0,
     ) -> None:
-        """Keep the item's delivery as a row."""
-        row = DeliveryRow(
-            service=context.service,
-            saga_id=item.envelope.saga_id,
-            due_at=due_at,
+        """Keep the item's delivery as a row: that of its step, or of the whole outcome."""
+        aside = AsideItem(
+            delivery=item.delivery,
+            row=item.row,
             reason=reason,
+            saga_id=item.envelope.saga_id,
+            steps=(item.step.name if isinstance(item, StepItem) else "",),
+            message_id=item.envelope.id,
             attempt=attempt,
-            error=error[:500],
-            raw=item.delivery,
+            error=error,
+            delay_seconds=delay_seconds,
         )
-        self.deliveries.append(row)
+        self.put_aside(context, aside)
+
+    def put_aside(self, context: ServiceContext, item: AsideItem) -> None:
+        """Keep a delivery as the rows that the item says, timed by the database."""
+        reason, error = item.reason, item.error
+        if reason is None:
+            return
+        if item.expires_at is not None and self.now >= item.expires_at:
+            context.count("dead")
+            reason, error = Reason.DEAD, f"expired while {reason}: {error}"
+        for step in item.steps:
+            row = DeliveryRow(
+                service=context.service,
+                saga_id=item.saga_id,
+                due_at=self.now + timedelta(seconds=item.delay_seconds),
+                reason=reason,
+                attempt=item.attempt,
+                error=error[:500],
+                step=step,
+                message_id=item.message_id,
+                raw=item.delivery,
+            )
+            self.deliveries.append(row)
 
 
 def after_commit(context: ServiceContext, pending: PendingWork, writing: Writing, seqs: Sequence[int]) -> None:

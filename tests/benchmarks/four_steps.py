@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from statistics import quantiles
+from uuid import uuid4
 
 import anyio
 import asyncpg
@@ -117,7 +118,7 @@ async def running(kafka: Kafka, postgres: Postgres) -> AsyncGenerator[Meter]:
     app = App(
         [first, second, third, fourth],
         store=urls[0],
-        transport=f"kafka://{kafka.bootstrap}",
+        transport=f"kafka://{kafka.bootstrap}?prefix={uuid4().hex[:8]}.",
         coordinator=Coordinator(store=urls[1]),
     )
     async with app:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
@@ -127,7 +128,10 @@ async def open_world(kafka: Kafka, postgres: Postgres, logs: Path) -> AsyncGener
 
 
 def _environment(kafka: Kafka, doors: Mapping[str, int], logs: Path) -> dict[str, str]:
-    environment = {"SAGA_KAFKA_URL": f"kafka://{kafka.bootstrap}", "GATEWAY_FILE": str(logs / "gateway.db")}
+    environment = {
+        "SAGA_KAFKA_URL": f"kafka://{kafka.bootstrap}?prefix={uuid4().hex[:8]}.",
+        "GATEWAY_FILE": str(logs / "gateway.db"),
+    }
     for name, port in doors.items():
         environment |= {
             f"{name}_HOST": LOOPBACK,

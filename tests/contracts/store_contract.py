@@ -11,7 +11,7 @@ import pytest
 
 from saga._core.rows import Changes, OutboxRow
 from saga._core.words import GateState, Reason, RunStatus, UndoStatus
-from saga.errors import Conflict, SettingsError, StoreError
+from saga.errors import Conflict, Gone, SettingsError, StoreError
 from saga.ports import Lock, Store
 from tests.contracts.store_rows import (
     OTHER,
@@ -441,6 +441,70 @@ class StoreContract:
         assert await bench.other.take_deliveries(SERVICE, 10, 30.0) == []
         await bench.pass_time(31)
         assert {row.attempt for row in await bench.other.take_deliveries(SERVICE, 10, 30.0)} == {1, 2, 3}
+
+    async def test_a_waiting_delivery_is_merged_into_the_row_of_its_key(self, bench: StoreBench) -> None:
+        now, saga = await bench.now(), saga_id()
+        due, later = now - timedelta(seconds=1), now + timedelta(days=1)
+        first = waiting(saga, later, Reason.HELD, attempt=3, step="stock.reserve", message_id="1")
+        await put(bench.store, Changes(insert_deliveries=(first,)), saga)
+        again = replace(first, due_at=due, reason=Reason.RETRY, attempt=1, error="other")
+        others = (
+            replace(again, step="stock.pack", attempt=11),
+            replace(again, message_id="2", attempt=12),
+            replace(again, service=OTHER, attempt=13),
+            replace(again, saga_id=saga_id(), attempt=14),
+            *(replace(again, message_id="", attempt=15) for _ in range(2)),
+            *(replace(again, reason=Reason.PARKED, attempt=16) for _ in range(2)),
+            *(replace(again, reason=Reason.DEAD, attempt=17) for _ in range(2)),
+        )
+        await put(bench.store, Changes(insert_deliveries=(*others, again)), saga)
+        rows = await bench.store.take_deliveries(SERVICE, 20, 30.0)
+        assert sorted(row.attempt for row in rows) == [3, 11, 12, 14, 15, 15, 16, 16]
+        (merged,) = [row for row in rows if row.attempt == 3]
+        assert replace(merged, id=0, due_at=due) == replace(again, attempt=3)
+
+    async def test_a_delivery_that_goes_on_waiting_is_updated_in_place(self, bench: StoreBench) -> None:
+        now, saga = await bench.now(), saga_id()
+        due = now - timedelta(seconds=1)
+        rows = tuple(waiting(saga, due, attempt=n, step="stock.reserve", message_id=str(n)) for n in (1, 2, 3))
+        await put(bench.store, Changes(insert_deliveries=rows), saga)
+        taken = {row.attempt: row for row in await bench.store.take_deliveries(SERVICE, 10, 30.0)}
+        changes = Changes(
+            insert_deliveries=(replace(rows[0], message_id="new", attempt=9),),
+            update_deliveries=(
+                replace(taken[1], due_at=due, attempt=5, error="again"),
+                replace(taken[2], due_at=due, attempt=1, reason=Reason.HELD),
+            ),
+            delete_deliveries=(taken[3].id,),
+        )
+        await put(bench.store, changes, saga)
+        left = await bench.store.take_deliveries(SERVICE, 10, 0.0)
+        assert {(row.attempt, row.message_id, row.error) for row in left} == {(5, "1", "again"), (9, "new", "e")}
+        assert taken[1].id in {row.id for row in left}
+        await put(bench.store, Changes(release=(saga,)), saga)
+        released = await bench.store.take_deliveries(SERVICE, 10, 30.0)
+        assert (taken[2].id, 2) in {(row.id, row.attempt) for row in released}
+
+    async def test_a_waiting_delivery_that_is_gone_undoes_the_write(self, bench: StoreBench) -> None:
+        now, one, two = await bench.now(), saga_id(), saga_id()
+        due = now - timedelta(seconds=1)
+        await put(
+            bench.store,
+            Changes(insert_deliveries=(waiting(one, due, message_id="1"), waiting(one, due, message_id="2"))),
+            one,
+        )
+        gone, left = await bench.store.take_deliveries(SERVICE, 10, 0.0)
+        await put(bench.other, Changes(delete_deliveries=(gone.id,)), one)
+        for changes in (
+            Changes(delete_deliveries=(left.id, gone.id)),
+            Changes(update_deliveries=(replace(left, attempt=7), replace(gone, attempt=7))),
+            Changes(delete_deliveries=(left.id,), update_deliveries=(replace(gone, attempt=7),)),
+        ):
+            with pytest.raises(Gone):
+                await put(bench.store, replace(changes, insert_runs=(run(two),)), one, two)
+        assert await seen_run(bench.store, two) is None
+        assert [(row.id, row.attempt) for row in await bench.store.take_deliveries(SERVICE, 10, 30.0)] == [(left.id, 1)]
+        await put(bench.store, Changes(delete_deliveries=(left.id,)), one)
 
     async def test_a_release_makes_held_deliveries_of_that_service_and_saga_due(self, bench: StoreBench) -> None:
         now, one, two = await bench.now(), saga_id(), saga_id()

@@ -97,10 +97,26 @@ def outgoing(aggregate: str = "saga", payload: bytes | None = b"{}", record: byt
 
 
 def waiting(
-    saga: str, due_at: datetime, reason: Reason = Reason.RETRY, service: str = SERVICE, attempt: int = 1
+    saga: str,
+    due_at: datetime,
+    reason: Reason = Reason.RETRY,
+    service: str = SERVICE,
+    attempt: int = 1,
+    step: str = "",
+    message_id: str = "",
 ) -> DeliveryRow:
     raw = Delivery(topic="orders.events", partition=3, offset=2**40, key=b"\xff", value=None, headers=(("h", b"\x80"),))
-    return DeliveryRow(service=service, saga_id=saga, due_at=due_at, reason=reason, attempt=attempt, error="e", raw=raw)
+    return DeliveryRow(
+        service=service,
+        saga_id=saga,
+        due_at=due_at,
+        reason=reason,
+        attempt=attempt,
+        error="e",
+        step=step,
+        message_id=message_id,
+        raw=raw,
+    )
 
 
 def instance(saga: str, partition: int = 0, due_at: datetime | None = None) -> InstanceRow:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from uuid import uuid4
 
 import pytest
 
@@ -25,7 +26,7 @@ def environment(kafka: Kafka, postgres: Postgres) -> Iterator[dict[str, str]]:
         gateway, orders = (str(listener.getsockname()[1]) for listener in sockets)
     yield {
         **os.environ,
-        "SAGA_KAFKA_URL": f"kafka://{kafka.bootstrap}",
+        "SAGA_KAFKA_URL": f"kafka://{kafka.bootstrap}?prefix={uuid4().hex[:8]}.",
         "SAGA_POSTGRES_URL": postgres.url,
         "GATEWAY_PORT": gateway,
         "GATEWAY_URL": f"http://127.0.0.1:{gateway}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import anyio
 
@@ -199,7 +200,9 @@ async def running_for_real(world: World, database: str, bootstrap: str) -> Async
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(database))
         coordination = await stack.enter_async_context(open_coordination_store(database))
-        transport = await stack.enter_async_context(open_transport(f"kafka://{bootstrap}"))
+        # Tests share a broker, and the names of services: each has a fleet of its own.
+        url = f"kafka://{bootstrap}?prefix={uuid4().hex[:8]}."
+        transport = await stack.enter_async_context(open_transport(url))
         yield await stack.enter_async_context(up(world, store, coordination, transport, Tuning()))
 
 

@@ -83,7 +83,7 @@ def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(SettingsError, match="TLS files"):
         KafkaSettings(security=Security.SSL, ca_file="/does/not/exist").ssl_context()
     with pytest.raises(SettingsError, match="slot"):
-        instance_id("g", "a b")
+        instance_id("g", "a b", ())
 
 
 def test_topics_that_cannot_serve_are_named_with_found_and_wanted() -> None:
@@ -102,3 +102,8 @@ def test_creation_says_cleanup_and_retention() -> None:
 
 def test_record_bytes_is_an_upper_bound() -> None:
     assert record_bytes(Message(topic="t", key=b"k", value=None)) >= 61 + 21 + 1
+
+
+def test_a_member_with_other_topics_is_another_member() -> None:
+    assert instance_id("g", "0", ("a", "b")) == instance_id("g", "0", ("b", "a"))
+    assert instance_id("g", "0", ("a", "b")) != instance_id("g", "0", ("a", "b", "c"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any
 
 from saga.errors import SettingsError
@@ -81,9 +83,13 @@ class KafkaSettings:
         return context
 
 
-def instance_id(group: str, slot: str) -> str:
-    """Return the static member's `group.instance.id`; raises SettingsError for what Kafka would refuse."""
-    made = f"{group}-{slot}"
+def instance_id(group: str, slot: str, topics: Sequence[str]) -> str:
+    """Return the static member's `group.instance.id`; raises SettingsError for what Kafka would refuse.
+
+    It depends on the topics: a broker hands a returning static member its old assignment without asking
+    what it subscribes to now (KIP-345), so a member with other topics has to be another member.
+    """
+    made = f"{group}-{slot}-{blake2b(','.join(sorted(topics)).encode(), digest_size=4).hexdigest()}"
     if not slot or not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", made):
         raise SettingsError(f"group and slot must be letters, digits, dot, dash or underscore, got {made!r}")
     return made

@@ -85,7 +85,7 @@ class KafkaTransport:
         `on_revoked` is not called on leaving: drain and commit before. Raises TransportRefused,
         TransportUnavailable.
         """
-        instance = instance_id(group.name, group.slot)
+        instance = instance_id(group.name, group.slot, group.topics)
 
         def connect() -> Consumer:
             return Consumer(self._bootstrap, self._settings, group=group.name, instance=instance)

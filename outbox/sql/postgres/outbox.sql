@@ -6,15 +6,19 @@ select * from unnest(
 )
 returning 'insert_outbox' as part, seq
 
--- Part of a write.
+-- Part of a write. The row of a key may not be deleted or updated by another part: all see the same snapshot.
 -- name: insert_deliveries
-insert into saga_delivery
-    (service, saga_id, due_at, reason, attempt, error,
+insert into saga_delivery as d
+    (service, saga_id, due_at, reason, attempt, error, step, message_id,
      raw_topic, raw_partition, raw_offset, raw_key, raw_value, raw_headers)
 select * from unnest(
-    $1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::integer[], $6::text[],
-    $7::text[], $8::integer[], $9::bigint[], $10::bytea[], $11::bytea[], $12::text[]
+    $1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::integer[], $11::bigint[], $12::bytea[], $13::bytea[], $14::text[]
 )
+on conflict (service, saga_id, step, message_id) where reason in ('retry', 'held') and message_id <> ''
+do update set
+    due_at = excluded.due_at, reason = excluded.reason, attempt = greatest(d.attempt, excluded.attempt),
+    error = excluded.error
 
 -- The limit is the number of rows. It makes the planner expect few, so that it takes the primary key even
 -- while the table is empty: the plan is kept, and the table grows.

@@ -78,8 +78,23 @@ on conflict (saga_id, service) do update set
     plan = excluded.plan, state = excluded.state, keep_until = excluded.keep_until,
     expires_at = excluded.expires_at, traceparent = excluded.traceparent
 
+-- The limit is the number of rows; see delete_outbox.
 -- name: delete_deliveries
-delete from saga_delivery where id = any($1::bigint[])
+delete from saga_delivery d
+using (select * from unnest($1::bigint[]) as k (id) limit $2) k
+where d.id = k.id
+returning 'delete_deliveries' as part, 0::bigint as seq
+
+-- name: update_deliveries
+update saga_delivery d set
+    due_at = k.due_at, reason = k.reason, attempt = greatest(d.attempt, k.attempt), error = k.error
+from (
+    select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::integer[], $5::text[])
+        as k (id, due_at, reason, attempt, error)
+    limit $6
+) k
+where d.id = k.id and d.reason in ('retry', 'held')
+returning 'update_deliveries' as part, 0::bigint as seq
 
 -- name: release_deliveries
 update saga_delivery set reason = 'retry', due_at = clock_timestamp()

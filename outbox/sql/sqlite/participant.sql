@@ -32,6 +32,10 @@ on conflict (saga_id, service) do update set
 -- name: delete_delivery
 delete from saga_delivery where id = ?1
 
+-- name: update_delivery
+update saga_delivery set due_at = ?2, reason = ?3, attempt = max(attempt, ?4), error = ?5
+where id = ?1 and reason in ('retry', 'held')
+
 -- name: release_delivery
 update saga_delivery set reason = 'retry', due_at = ?3
 where service = ?1 and saga_id = ?2 and reason = 'held'

@@ -20,6 +20,8 @@ create table if not exists saga_delivery (
     reason text not null,
     attempt integer not null,
     error text not null,
+    step text not null,
+    message_id text not null,
     raw_topic text not null,
     raw_partition integer not null,
     raw_offset bigint not null,
@@ -32,6 +34,9 @@ create table if not exists saga_delivery (
 create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'parked');
 
 create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason = 'held';
+
+create unique index if not exists saga_delivery_key on saga_delivery (service, saga_id, step, message_id)
+    where reason in ('retry', 'held') and message_id <> '';
 
 create table if not exists saga_lease (
     name text primary key,
