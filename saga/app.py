@@ -30,7 +30,7 @@ from saga._runtime.participant import Participant
 from saga._runtime.planbook import PlanBook, follow_plans, publish_plans, wait_for_plans
 from saga._runtime.starter import SagaHandle, SagaStarter
 from saga._runtime.stations import topic_specs
-from saga._runtime.supervise import leaves, supervised
+from saga._runtime.supervise import bare, supervised
 from saga._runtime.tracing import NullTracer, TracedPublisher
 from saga.errors import NotRunning, SettingsError
 from saga.ports import CoordinationStore, Publisher, Store, Tracer, Transport
@@ -123,9 +123,10 @@ class App:
         if self._stack is not None:
             msg = "this App is running already; make a second App for a second replica"
             raise NotRunning(msg)
-        async with AsyncExitStack() as stack:
-            await self._come_up(stack)
-            self._stack = stack.pop_all()
+        with bare():
+            async with AsyncExitStack() as stack:
+                await self._come_up(stack)
+                self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -135,13 +136,8 @@ class App:
             return
         # The caller's own exception goes on as it is; it is not wrapped into our tasks' group.
         theirs = isinstance(exc[1], Exception)
-        try:
+        with bare():
             await stack.__aexit__(*((None, None, None) if theirs else exc))  # type: ignore[arg-type]
-        except BaseExceptionGroup as group:
-            ours = list(leaves(group))
-            if len(ours) == 1 and isinstance(ours[0], Exception):
-                raise ours[0] from None
-            raise
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else."""

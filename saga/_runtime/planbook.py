@@ -135,6 +135,8 @@ async def wait_for_plans(book: PlanBook, timeout_seconds: float) -> None:
     book.learned = learned
     try:
         with anyio.move_on_after(timeout_seconds):
+            if book.missing():
+                log.info("waiting up to %g s for plans on topic %s", timeout_seconds, PLANS)
             while book.missing():
                 changed = anyio.Event()
                 await changed.wait()
@@ -142,5 +144,6 @@ async def wait_for_plans(book: PlanBook, timeout_seconds: float) -> None:
         book.learned = lambda: None
     missing = book.missing()
     if missing:
-        waited = f"waited {timeout_seconds:g} s for plans on topic {PLANS}; start a coordinator with the plan files"
-        raise PlanError([*missing, waited])
+        unpublished = any("no plan published" in problem for problem in missing)
+        advice = "start a coordinator with the plan files" if unpublished else "write the plan again with `saga plan`"
+        raise PlanError([*missing, f"waited {timeout_seconds:g} s for plans on topic {PLANS}: {advice}"])

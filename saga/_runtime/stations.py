@@ -9,8 +9,8 @@ from pathlib import Path
 from saga._core.definition import ServiceDefinition
 from saga._core.plan import Plan
 from saga._core.topics import OUTCOMES, PLANS, RUNS, commands_topic, events_topic
-from saga.errors import SettingsError
-from saga.ports import Claim, Cleanup, Lock, ParticipantStore, TopicSpec
+from saga.errors import SettingsError, StoreError
+from saga.ports import Claim, Cleanup, Lock, ParticipantStore, TopicSpec, UnitOfWork
 
 log = logging.getLogger("saga")
 
@@ -47,9 +47,20 @@ async def run_user_migrations(store: ParticipantStore, service: ServiceDefinitio
             if known is not None:
                 continue
             for statement in statements_of(text):
-                await unit.db.execute(statement)
+                await _run(unit, service, name, statement)
             await unit.db.execute("insert into saga_user_migration (service, name) values ($1, $2)", service.name, name)
             log.info("%s: migration %s applied", service.name, name)
+
+
+async def _run(unit: UnitOfWork, service: ServiceDefinition, name: str, statement: str) -> None:
+    try:
+        await unit.db.execute(statement)
+    except StoreError:
+        raise
+    except Exception as error:  # the driver's own words about the user's SQL
+        hint = "each statement ends with a semicolon at the end of a line"
+        msg = f"{service.migrations}/{name} cannot be run ({hint}): {error}"
+        raise SettingsError(msg) from error
 
 
 def _files(service: ServiceDefinition) -> list[tuple[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from random import Random
 
 import anyio
@@ -38,6 +39,18 @@ def _unasked() -> bool:
     except RuntimeError:
         return False
     return task is not None and not task.cancelling()
+
+
+@contextmanager
+def bare() -> Generator[None]:
+    """Raise the one error inside an exception group as it is: callers catch what the docs name."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        inside = list(leaves(group))
+        if len(inside) == 1 and isinstance(inside[0], Exception):
+            raise inside[0] from None
+        raise
 
 
 async def supervised(name: str, body: Callable[[], Awaitable[None]], rng: Random) -> None:
