@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import anyio
-from pydantic import ValidationError
 
 from saga._core.answers import AnswerFromOutside, Raised, Work, answered, is_stale, work_of
-from saga._core.definition import Binding, Dependency, StepDefinition
+from saga._core.definition import Binding, StepDefinition
 from saga._core.events import Event, Refusal
 from saga._core.ids import idempotency_key
 from saga._core.participant import Turn, compensated, compensation_raised
@@ -47,13 +46,39 @@ class _RecordedRaised(Exception):
         super().__init__(str(trouble))
 
 
-class Caller:
-    """Perform the pending work of leased runs, one call at a time for each, bounded for each dependency."""
+def _trouble(error: Exception) -> HandlerTrouble:
+    return error if isinstance(error, HandlerTrouble) else HandlerTrouble(error)
 
-    def __init__(self, context: ServiceContext) -> None:
-        """Start with no calls under way."""
+
+async def _compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork | None) -> None:
+    """Call a run's compensation; whatever goes wrong around it is a failed attempt."""
+    try:
+        await call_compensation(step, run, unit)
+    except Exception as error:
+        raise _trouble(error) from error
+
+
+def dependency_of(context: ServiceContext, run: RunRow) -> str:
+    """Return the name of what a run's pending work calls; "" when it calls nothing, or nothing known here."""
+    topology = context.plans.topology(run.plan)
+    if topology is None or context.plans.problems(context.service, run.plan):
+        return ""
+    step = context.step(topology.plan.saga, topology.plan.version, run.step)
+    undoing = work_of(run) is Work.COMPENSATE
+    called = step.dependency if not undoing else step.compensation and step.compensation.dependency
+    return called.name if called else ""
+
+
+class Caller:
+    """Perform the pending work of leased runs, one call at a time for each.
+
+    `called` is told when the call of a run is over: what remains is to store its answer.
+    """
+
+    def __init__(self, context: ServiceContext, called: Callable[[RunRow], None]) -> None:
+        """Call for `context`'s service."""
         self._context = context
-        self._limiters: dict[str, anyio.CapacityLimiter] = {}
+        self._called = called
 
     async def perform(self, run: RunRow) -> None:
         """Do what a leased run needs next and store what came of it; raises StoreError when that was not possible."""
@@ -68,13 +93,6 @@ class Caller:
             await self._compensate(topology, step, run)
         else:
             await self._act(topology, step, run)
-
-    def _limiter(self, dependency: Dependency | None) -> anyio.CapacityLimiter:
-        if dependency is None:
-            dependency = Dependency("unnamed")
-        if dependency.name not in self._limiters:
-            self._limiters[dependency.name] = anyio.CapacityLimiter(dependency.concurrency)
-        return self._limiters[dependency.name]
 
     async def _act(self, topology: Topology, step: StepDefinition, run: RunRow) -> None:
         purpose = Purpose.ACT if work_of(run) is Work.ACT else Purpose.RESOLVE
@@ -93,14 +111,14 @@ class Caller:
             answer: AnswerFromOutside | str
             try:
                 values = {Binding.INPUT: step.input.model_validate_json(run.input or b"{}")}
-                async with self._limiter(step.dependency):
-                    raw = await call(step.handler, step.bindings, values, given, step.timeout_seconds)
+                raw = await call(step.handler, step.bindings, values, given, step.timeout_seconds)
                 result = checked(raw, step)
-            except (HandlerTrouble, ValidationError) as trouble:
-                span.fail(trouble)
-                answer = str(trouble)
-            else:
                 answer = answer_of(result)
+            except Exception as error:  # noqa: BLE001 - the user's code, or what it has returned: the attempt counts
+                trouble = _trouble(error)
+                span.fail(trouble.error)
+                answer, result = str(trouble), None
+            self._called(run)
             await self._store_answer(topology, step, run, answer, result)
 
     async def _store_answer(
@@ -157,13 +175,13 @@ class Caller:
         with self._context.tracer.span(name, SpanKind.INTERNAL, run.traceparent, attributes) as span:
             try:
                 if undo.effects is Effects.EXTERNAL:
-                    async with self._limiter(undo.dependency):
-                        await call_compensation(step, run, None)
+                    await _compensation(step, run, None)
+                    self._called(run)
 
                 async def succeed(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
                     if undo.effects is Effects.LOCAL:
                         try:
-                            await call_compensation(step, current, unit)
+                            await _compensation(step, current, unit)
                         except HandlerTrouble as trouble:
                             raise_if_store(trouble)
                             raise
@@ -172,6 +190,7 @@ class Caller:
                 await self._store(topology, run, succeed)
             except HandlerTrouble as trouble:
                 span.fail(trouble.error)
+                self._called(run)
                 await self._store(topology, run, self._failing(step, str(trouble)))
             except StoreError as error:
                 if not is_broken(error):

@@ -77,7 +77,7 @@ async def call(
         raise HandlerTrouble(TimeoutError(text), watched.met if watched else None) from error
     except anyio.get_cancelled_exc_class() as error:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        if _is_asked_to_stop():
+        if is_asked_to_stop():
             raise
         # asyncio: the handler has awaited a task or future that somebody else had cancelled.
         stray = RuntimeError("the handler awaited something that was cancelled")
@@ -88,7 +88,7 @@ async def call(
         run.end_turn()
 
 
-def _is_asked_to_stop() -> bool:
+def is_asked_to_stop() -> bool:
     """Return whether this very task is being cancelled; trio has no other cancellation."""
     if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
         return True

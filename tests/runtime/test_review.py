@@ -465,7 +465,6 @@ async def test_an_outage_burns_no_attempt() -> None:
 # --- outside calls -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="the lease runs while a call waits for its dependency")
 async def test_a_call_that_waits_for_its_dependency_longer_than_its_lease_is_made_once() -> None:
     saga = Saga("slow", version=1, timeout=timedelta(hours=10), forward_window=timedelta(days=7))
     desk, office = Service("desk"), Service("office")
@@ -530,7 +529,6 @@ class Call:
         await anyio.sleep(1)
 
 
-@pytest.mark.xfail(strict=True, reason="drain() does not stop taking")
 async def test_draining_takes_no_more_work_on() -> None:
     store = Backlog()
     (definition,) = resolve_all([Service("payment")])
