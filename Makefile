@@ -14,7 +14,7 @@ export UV_PYTHON := $(PYTHON)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test simulate check format lock venv clean
+.PHONY: help demo test check format lock venv clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,9 +24,6 @@ demo: $(DEMO) ## Run the payment example in one process
 
 test: $(DEV) ## Run the whole test suite; more arguments with ARGS='-k outbox'
 	$(BIN)/python -m pytest $(ARGS)
-
-simulate: $(DEV) ## Run the seeded simulation; ARGS='--seed 7' replays one run
-	$(BIN)/python -m tests.simulation $(ARGS)
 
 check: $(DEV) ## Lint, formatting, types and import layers
 	$(BIN)/ruff check .
