@@ -133,3 +133,19 @@ async def test_a_consumer_whose_fetcher_died_is_rebuilt(bench: Bench) -> None:
                     continue
         assert found == [3, 4, 5]
     assert seen.assigned == [frozenset({TopicPartition(topic=name, partition=0)})] * 2
+
+
+async def test_a_slot_that_comes_back_with_other_topics_is_served(bench: Bench) -> None:
+    old, new, reader = await topic(bench, "old"), await topic(bench, "new"), bench.name("g")
+    async with member(bench, group(reader, old)) as one:
+        await publish(bench, messages(old, 2))
+        await one.commit(after(await collect(one, 2)))
+    # A deploy: the same slot, one topic more. The old member's partitions are free when its session has passed.
+    async with member(bench, group(reader, old, new)) as one:
+        await publish(bench, [*messages(old, 1, start=2), *messages(new, 2)])
+        found: dict[str, list[int]] = {old: [], new: []}
+        with anyio.fail_after(40.0):
+            while [len(found[old]), len(found[new])] != [1, 2]:
+                for delivery in await one.fetch(10, 1.0):
+                    found[delivery.topic] += values([delivery])
+    assert found == {old: [2], new: [0, 1]}
