@@ -15,9 +15,10 @@ from saga._core import emit
 from saga._core.bodies import CancelRequested
 from saga._core.events import Event
 from saga._core.ids import saga_id_of
-from saga._core.limits import DEFAULT_LIMITS
+from saga._core.limits import DEFAULT_LIMITS, check_outgoing
 from saga._core.plan import Topology
 from saga._core.records import decode_outcome
+from saga._core.relay import messages_of
 from saga._core.rows import Changes, OutboxRow, RunRow
 from saga._core.run import Ended
 from saga._core.start import Start
@@ -25,7 +26,7 @@ from saga._core.words import RunStatus
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import ended_of
 from saga._runtime.handlers import payload_of
-from saga.errors import Conflict, Contended, KeyConflict, OutcomePending, TooLarge
+from saga.errors import Conflict, Contended, KeyConflict, OutcomePending, SettingsError
 from saga.ports import Claim, SpanKind, UnitOfWork
 
 START_TRIES = 10
@@ -65,15 +66,15 @@ class SagaStarter:
     ) -> SagaHandle:
         """Write the start and return the saga's handle; see `Start.__call__`.
 
-        Raises PlanUnknown, KeyConflict, TooLarge, StoreUnavailable, CommitUnknown.
+        Raises PlanUnknown, KeyConflict, SettingsError for an unusable tenant, TooLarge, StoreUnavailable,
+        CommitUnknown.
         """
+        if not tenant.isprintable():
+            msg = f"{start.name}: tenant {tenant!r} has characters that cannot stand in a header; use printable ones"
+            raise SettingsError(msg)
         topology = self._context.plans.current(start.saga.name, start.saga.version)
         saga_id = saga_id_of(start.saga.name, tenant, key) if key is not None else str(uuid4())
         payload = payload_of(event)
-        if len(payload) > DEFAULT_LIMITS.value_bytes:
-            most = DEFAULT_LIMITS.value_bytes
-            msg = f"{start.name}: {event.wire_type} has {len(payload)} bytes; at most {most} are allowed"
-            raise TooLarge(msg)
         row = _NewStart(topology=topology, saga_id=saga_id, tenant=tenant, type=event.wire_type, payload=payload)
         if connection is not None:
             async with self._context.store.adopt(connection, self._context.service) as unit:
@@ -136,6 +137,8 @@ class SagaStarter:
         with self._context.tracer.span(f"create {new.type}", SpanKind.PRODUCER, "", attributes) as span:
             row = replace(row, traceparent=span.traceparent)
             outbox = (emit.ended_run(row, plan, seen.now, span.traceparent),)
+            for message in messages_of(outbox[0]):
+                check_outgoing(message, DEFAULT_LIMITS)
             seqs = await unit.write(Changes(insert_runs=(row,), outbox=outbox))
         return [replace(out, seq=seq) for out, seq in zip(outbox, seqs, strict=True)]
 

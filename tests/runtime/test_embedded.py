@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saga import Ending, KeyConflict
+from saga import Ending, KeyConflict, SettingsError, TooLarge
 from saga._core.words import Cause
 from tests.runtime.world import Declined, OutOfStock, Placed, World, running
 
@@ -113,3 +113,16 @@ async def test_nothing_is_left_behind() -> None:
         for number, how in enumerate(["ok", "refuse", "doubt"]):
             await (await up.world.place(Placed(order=str(number), capture=how))).outcome(20)
     # The app has drained: nothing may wait in any table.
+
+
+async def test_a_start_nobody_could_read_is_refused_before_it_is_written() -> None:
+    async with running(World()) as up:
+        with pytest.raises(SettingsError, match="tenant"):
+            await up.world.place(Placed(order="1"), tenant="a\nb")
+        with pytest.raises(TooLarge, match="tenant"):
+            await up.world.place(Placed(order="1"), tenant="t" * 600)
+        with pytest.raises(TooLarge, match="bytes"):
+            await up.world.place(Placed(order="x" * 1_100_000))
+        assert await up.rows("select * from saga_run") == []
+        ended = await (await up.world.place(Placed(order="1"), tenant="acme")).outcome(20)
+        assert ended.ending is Ending.COMPLETED
