@@ -11,7 +11,7 @@ import orjson
 
 from saga._core.envelope import Delivery, Headers
 from saga._core.rows import Cursor, DeliveryRow, GateRow, InstanceRow, OutboxRow, PlanRow, RunRow
-from saga._core.words import GateState, Reason, RunKey, RunStatus, UndoStatus
+from saga._core.words import GateState, Mark, Reason, RunKey, RunStatus, UndoStatus
 
 Row = Mapping[str, Any]
 Values = tuple[object, ...]
@@ -94,6 +94,10 @@ class Codec:
             self.to_time(row.created_at),
             self.time(row.done_at),
             self.time(row.undone_at),
+            row.fan_out,
+            row.generation,
+            self.time(row.first_called_at),
+            self.time(row.called_at),
         )
 
     def as_run(self, row: Row) -> RunRow:
@@ -121,6 +125,10 @@ class Codec:
             created_at=self.from_time(row["created_at"]),
             done_at=self.moment(row["done_at"]),
             undone_at=self.moment(row["undone_at"]),
+            fan_out=row["fan_out"],
+            generation=row["generation"],
+            first_called_at=self.moment(row["first_called_at"]),
+            called_at=self.moment(row["called_at"]),
             revision=row["revision"],
         )
 
@@ -131,6 +139,8 @@ class Codec:
             row.service,
             row.plan,
             row.state.value,
+            row.mark.value,
+            row.mark_number,
             self.time(row.keep_until),
             self.to_time(row.expires_at),
             row.traceparent,
@@ -143,6 +153,8 @@ class Codec:
             service=row["service"],
             plan=row["plan"],
             state=GateState(row["state"]),
+            mark=Mark(row["mark"]),
+            mark_number=row["mark_number"],
             keep_until=self.moment(row["keep_until"]),
             expires_at=self.from_time(row["expires_at"]),
             traceparent=row["traceparent"],
@@ -166,11 +178,13 @@ class Codec:
             raw.key,
             raw.value,
             dump_headers(raw.headers),
+            self.time(row.first_at),
         )
 
     def delivery_update(self, row: DeliveryRow) -> Values:
         """Encode what may change of a waiting delivery, after its ID."""
-        return (row.id, self.to_time(row.due_at), row.reason.value, row.attempt, storable(row.error))
+        due_at, first_at = self.to_time(row.due_at), self.time(row.first_at)
+        return (row.id, due_at, row.reason.value, row.attempt, storable(row.error), first_at)
 
     def as_delivery(self, row: Row) -> DeliveryRow:
         """Decode a waiting delivery."""
@@ -191,6 +205,7 @@ class Codec:
             error=row["error"],
             step=row["step"],
             message_id=row["message_id"],
+            first_at=self.moment(row["first_at"]),
             raw=raw,
             id=row["id"],
         )

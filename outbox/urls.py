@@ -7,9 +7,9 @@ import os.path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from outbox.sqlite import SqliteCoordinationStore, SqliteStore
+from outbox.sqlite import SqliteCoordinationStore, SqliteOperatingStore, SqliteStore
 from saga.errors import SettingsError
-from saga.ports import Clock, CoordinationStore, Store
+from saga.ports import Clock, CoordinationStore, OperatingStore, Store
 
 if TYPE_CHECKING:
     from outbox.postgres import PostgresSettings
@@ -44,6 +44,19 @@ def open_coordination_store(
         return PostgresCoordinationStore(url, settings=settings)
     path, name = _sqlite(url, settings)
     return SqliteCoordinationStore(path, name=name, clock=clock)
+
+
+def open_operating_store(
+    url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None
+) -> OperatingStore:
+    """Build what a person looks at a database with, a participant's or a coordinator's; see `open_store`."""
+    if _scheme(url) in _POSTGRES:
+        _check_postgres(url)
+        from outbox.postgres import PostgresOperatingStore  # noqa: PLC0415 - the core install has no asyncpg
+
+        return PostgresOperatingStore(url, settings=settings)
+    path, name = _sqlite(url, settings)
+    return SqliteOperatingStore(path, name=name, clock=clock)
 
 
 def _scheme(url: str) -> str:

@@ -5,14 +5,16 @@ This module holds what declarations need. `saga.app` runs them, `saga.testing` t
 
 from __future__ import annotations
 
+from saga._core.breaker_settings import Breaker
 from saga._core.declare import Service
 from saga._core.definition import Dependency, Saga
 from saga._core.events import Event, Refusal
 from saga._core.retry import Retry
+from saga._core.receive import Receive
 from saga._core.run import Database, Ended, Run
-from saga._core.start import Start
-from saga._core.step import NOTHING, Step
-from saga._core.words import Cause, Ending, Purpose
+from saga._core.start import Start, WhenOpen
+from saga._core.step import NOT_FOUND, NOTHING, ChildStep, NotFound, Step
+from saga._core.words import Cause, Ending, Purpose, StepKind, Verdict
 from saga.errors import (
     CommitUnknown,
     Conflict,
@@ -22,6 +24,7 @@ from saga.errors import (
     NotRunning,
     OutcomePending,
     Overloaded,
+    Permanent,
     PlanError,
     PlanUnknown,
     PositionLost,
@@ -31,15 +34,20 @@ from saga.errors import (
     StoreError,
     StoreUnavailable,
     TooLarge,
+    Transient,
     TransportError,
     TransportRefused,
     TransportUnavailable,
     Undecodable,
+    VerbRefused,
 )
 
 __all__ = [
     "NOTHING",
+    "NOT_FOUND",
+    "Breaker",
     "Cause",
+    "ChildStep",
     "CommitUnknown",
     "Conflict",
     "Contended",
@@ -50,13 +58,16 @@ __all__ = [
     "Ending",
     "Event",
     "KeyConflict",
+    "NotFound",
     "NotRunning",
     "OutcomePending",
     "Overloaded",
+    "Permanent",
     "PlanError",
     "PlanUnknown",
     "PositionLost",
     "Purpose",
+    "Receive",
     "Refusal",
     "Retry",
     "Revoked",
@@ -67,11 +78,16 @@ __all__ = [
     "SettingsError",
     "Start",
     "Step",
+    "StepKind",
     "StoreError",
     "StoreUnavailable",
     "TooLarge",
+    "Transient",
     "TransportError",
     "TransportRefused",
     "TransportUnavailable",
     "Undecodable",
+    "Verdict",
+    "VerbRefused",
+    "WhenOpen",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -9,14 +10,16 @@ from pathlib import Path
 
 from outbox.urls import open_coordination_store, open_store
 from saga._core.definition import ServiceDefinition
-from saga._core.manifest import manifest_of
+from saga._core.manifest import Manifest, manifest_of
 from saga._core.plan import Plan
 from saga._core.planning import build_plan, plan_from_json, plan_to_json
 from saga._core.rows import PlanRow
 from saga._runtime.stations import run_user_migrations
-from saga.errors import PlanError, SettingsError
+from saga.errors import DeclarationError, PlanError, SettingsError
 from saga.ports import CoordinationStore, Store, Transport
 from transports.urls import open_transport
+
+log = logging.getLogger("saga")
 
 
 async def enter_transport(stack: AsyncExitStack, at: str | Transport) -> Transport:
@@ -92,6 +95,17 @@ def _next_revision(row: PlanRow, plan: Plan, known: Sequence[Plan]) -> PlanRow:
     revision = same.revision if same is not None and same.revision == newest else newest + 1
     body = plan_to_json(replace(plan, revision=revision))
     return PlanRow(saga=row.saga, version=row.version, revision=revision, hash=row.hash, body=body)
+
+
+def manifests_of(definitions: Sequence[ServiceDefinition]) -> tuple[Manifest, ...]:
+    """Return what the services can announce; one whose events have no JSON schema is left out, with a warning."""
+    found: list[Manifest] = []
+    for definition in definitions:
+        try:
+            found.append(manifest_of(definition))
+        except DeclarationError as error:
+            log.warning("%s is not announced: %s", definition.name, error)
+    return tuple(found)
 
 
 def load_plans(folder: Path) -> tuple[Plan, ...]:

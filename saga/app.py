@@ -20,14 +20,19 @@ from outbox.pruner import Prunable, Pruner
 from outbox.relay import Relay
 from saga._core.declare import Service
 from saga._core.plan import Plan
+from saga._core.receive import Receive
 from saga._core.resolve import resolve_all
 from saga._core.start import Start
-from saga._core.topics import PLANS
-from saga._opening import enter_coordination, enter_store, enter_transport, own_plans
+from saga._core.topics import BREAKERS, MANIFESTS, PLANS
+from saga._opening import enter_coordination, enter_store, enter_transport, manifests_of, own_plans
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
+from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
+from saga._runtime.fleet import Fleet, FleetJudge
+from saga._runtime.outgrown import MissingSteps, check_outgrown
 from saga._runtime.participant import Participant
 from saga._runtime.planbook import PlanBook, follow_plans, publish_plans, wait_for_plans
+from saga._runtime.receiver import EventReceiver
 from saga._runtime.starter import SagaHandle, SagaStarter
 from saga._runtime.stations import topic_specs
 from saga._runtime.supervise import bare, supervised
@@ -39,7 +44,7 @@ from transports.memory import MemoryTransport
 
 log = logging.getLogger("saga")
 
-__all__ = ["App", "Coordinator", "CoordinatorTuning", "SagaHandle", "Tuning"]
+__all__ = ["App", "Coordinator", "CoordinatorTuning", "DriftTuning", "MissingSteps", "SagaHandle", "Tuning"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,7 @@ class Coordinator:
     plans: str | Path | None = None
     store: str | CoordinationStore | None = None
     tuning: CoordinatorTuning | None = None
+    drift: DriftTuning | None = None
 
 
 class App:
@@ -63,7 +69,8 @@ class App:
     `kafka://host:port`) or open adapters, which the app then uses but does not close. `slot` is this
     replica's number: it makes group membership static, so it must differ between the live replicas of
     a service and stay the same over restarts. `migrate` brings saga's tables and the services' own SQL
-    files up to date when the app comes up.
+    files up to date when the app comes up. `missing_steps` says what to do when sagas are open that need
+    steps which the code of a service no longer has.
     """
 
     def __init__(
@@ -80,6 +87,7 @@ class App:
         migrate: bool = True,
         tuning: Tuning | None = None,
         tracer: Tracer | None = None,
+        missing_steps: MissingSteps = MissingSteps.REFUSE,
     ) -> None:
         """Check the declarations; raises DeclarationError, SettingsError. Nothing is opened yet."""
         if services and store is None:
@@ -100,6 +108,7 @@ class App:
         self._migrate = migrate
         self._tuning = tuning or Tuning()
         self._tracer = tracer
+        self._missing_steps = missing_steps
         # Full jitter only: nothing here has to be unguessable, but two processes must not draw alike.
         self._rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
@@ -109,7 +118,10 @@ class App:
         self._contexts: dict[str, ServiceContext] = {}
         self._coordinator_shell: CoordinatorShell | None = None
         self._relays: list[Relay] = []
+        self._fleet = Fleet(slot)
+        self.drift: DriftWatch | None = None
         self._bound: list[tuple[Start[Any], SagaStarter]] = []
+        self._receiving: list[tuple[Receive[Any], EventReceiver]] = []
 
     # --- life -------------------------------------------------------------------------------------------
 
@@ -162,10 +174,14 @@ class App:
             publisher = TracedPublisher(publisher, tracer)
         if plans:
             await publish_plans(publisher, plans)
+        announcer = Announcer(publisher, manifests_of(self.definitions), self._slot)
+        stack.push_async_callback(announcer.take_back)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.push_async_callback(self._stop, tasks)
         tasks.start_soon(supervised, f"follow {PLANS}", lambda: follow_plans(transport, book), self._rng)
         await wait_for_plans(book, self._plans_timeout_seconds)
+        await check_outgrown(store, book, self.definitions, self._missing_steps)
+        self._fleet = Fleet(self._slot)
         relay = Relay(store, publisher, owner=self._owner) if store is not None else None
         coordinator_relay = relay
         if coordination is not None:
@@ -177,6 +193,14 @@ class App:
             self._make_coordinator(coordination, coordinator_relay, book, tracer, transport)
         self._declare_groups(transport)
         self._start_tasks(tasks, store)
+        tasks.start_soon(supervised, f"announce on {MANIFESTS}", announcer.run, self._rng)
+        if self._coordinator is not None:
+            watch = self.drift = DriftWatch(transport, book.plans, self._coordinator.drift)
+            tasks.start_soon(supervised, f"watch {MANIFESTS}", watch.run, self._rng)
+        if self._fleet.is_needed:
+            fleet = self._fleet
+            tasks.start_soon(supervised, f"follow {BREAKERS}", lambda: fleet.follow(transport), self._rng)
+            tasks.start_soon(supervised, f"speak on {BREAKERS}", lambda: fleet.speak(publisher), self._rng)
 
     async def _enter_store(self, stack: AsyncExitStack) -> Store | None:
         if self._store_at is None or not self.definitions:
@@ -210,18 +234,25 @@ class App:
                 owner=self._owner,
                 tuning=self._tuning,
                 refusals=refusals,
+                fleet=self._fleet,
             )
             self._contexts[definition.name] = context
             self._participants.append(Participant(context, transport, self._slot))
             starter = SagaStarter(context)
             for start in by_name[definition.name].declared.starts:
                 start.bind(starter)
+                self._fleet.listen_for(start)
                 self._bound.append((start, starter))
+            receiver = EventReceiver(context)
+            for receive in by_name[definition.name].declared.receives:
+                receive.bind(receiver)
+                self._receiving.append((receive, receiver))
 
     def _make_coordinator(
         self, store: CoordinationStore, relay: Relay, book: PlanBook, tracer: Tracer, transport: Transport
     ) -> None:
         assert self._coordinator is not None
+        self._fleet.judge = FleetJudge()
         self._coordinator_shell = CoordinatorShell(
             store=store,
             transport=transport,
@@ -255,6 +286,9 @@ class App:
         for start, starter in self._bound:
             start.unbind(starter)
         self._bound.clear()
+        for receive, receiver in self._receiving:
+            receive.unbind(receiver)
+        self._receiving.clear()
         for participant in self._participants:
             participant.stop()
         if self._coordinator_shell is not None:

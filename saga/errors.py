@@ -28,7 +28,19 @@ class KeyConflict(SagaError):
 
 
 class Overloaded(SagaError):
-    """Report a start refused because a row cap is reached; nothing was written and no open row was deleted."""
+    """Report a start that was refused, by a row cap or while a dependency of its plan is out; nothing was written.
+
+    `dependency` names it, and `retry_after_seconds` says when to try again; "" and 0 for a row cap.
+    """
+
+    def __init__(self, message: str, *, dependency: str = "", retry_after_seconds: float = 0.0) -> None:
+        self.dependency = dependency
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class VerbRefused(SagaError):
+    """Report that a person's verb cannot be done to this saga now, and why; nothing was written."""
 
 
 class NotRunning(SagaError):
@@ -49,6 +61,24 @@ class Undecodable(SagaError):
 
 class TooLarge(SagaError):
     """Report a message over a limit, found before anything was written or sent."""
+
+
+class Transient(Exception):
+    """Raise in a handler to say that another attempt may succeed; `retry_after_seconds` says not before when.
+
+    Any exception is taken like that, so this one is for Retry-After. A wait beyond the policy's window is the end.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_seconds: float = 0.0) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class Permanent(Exception):
+    """Raise in a handler to say that no further attempt can succeed: the step has failed at once.
+
+    A step that must succeed is alarmed and tried again after the longest pause of its policy.
+    """
 
 
 class StoreError(SagaError):

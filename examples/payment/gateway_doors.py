@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -34,31 +35,32 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def wait_out(gateway: Gateway, found: Answer | Wait) -> Answer:
+async def wait_out(gateway: Gateway, found: Answer | Wait, now: Callable[[], datetime] = utc_now) -> Answer:
     """Return the answer, after as long as the call hangs."""
     if isinstance(found, Answer):
         return found
-    await anyio.sleep(max(0.0, (found.until - utc_now()).total_seconds()) + 0.001)
-    return gateway.answer_to(found.key, now=utc_now())
+    await anyio.sleep(max(0.0, (found.until - now()).total_seconds()) + 0.001)
+    return gateway.answer_to(found.key, now=now())
 
 
 class LocalGateway:
-    """Be the door to a gateway in the same process."""
+    """Be the door to a gateway in the same process; `now` is the time it goes by."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, now: Callable[[], datetime] = utc_now) -> None:
         self._gateway = gateway
+        self._now = now
 
     async def authorize(self, key: str, *, order_id: str, card: str, amount: int) -> Answer:
-        found = self._gateway.authorize(key, order_id=order_id, card=card, amount=amount, now=utc_now())
-        return await wait_out(self._gateway, found)
+        found = self._gateway.authorize(key, order_id=order_id, card=card, amount=amount, now=self._now())
+        return await wait_out(self._gateway, found, self._now)
 
     async def capture(self, key: str, *, authorization: str) -> Answer:
-        found = self._gateway.capture(key, authorization=authorization, now=utc_now())
-        return await wait_out(self._gateway, found)
+        found = self._gateway.capture(key, authorization=authorization, now=self._now())
+        return await wait_out(self._gateway, found, self._now)
 
     async def void(self, key: str, *, authorization: str) -> Answer:
-        found = self._gateway.void(key, authorization=authorization, now=utc_now())
-        return await wait_out(self._gateway, found)
+        found = self._gateway.void(key, authorization=authorization, now=self._now())
+        return await wait_out(self._gateway, found, self._now)
 
     async def settle(self, key: str) -> Answer:
-        return self._gateway.settle(key, now=utc_now())
+        return self._gateway.settle(key, now=self._now())

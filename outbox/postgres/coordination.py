@@ -7,15 +7,16 @@ from datetime import datetime
 from typing import cast
 
 from outbox.codec import Values, as_plan, plan_problems, plan_values
-from outbox.postgres.base import BEGIN, PostgresBase
+from outbox.postgres.base import BEGIN
+from outbox.postgres.fleet import PostgresOpenPlans
 from outbox.postgres.parts import Part, columns
-from outbox.postgres.unit import CODEC, deliveries_part, outbox_part, run_parts
+from outbox.postgres.unit import CODEC, audits_part, deliveries_part, outbox_part, run_parts
 from outbox.sql import Component
 from saga._core.rows import CoordinatorChanges, Cursor, InstanceRow, PlanRow
 from saga.errors import PlanError
 
 
-class PostgresCoordinationStore(PostgresBase):
+class PostgresCoordinationStore(PostgresOpenPlans):
     """Keep instances, cursors and plans; see `saga.ports.CoordinationStore`."""
 
     component = Component.COORDINATOR
@@ -78,4 +79,5 @@ def _parts(changes: CoordinatorChanges) -> tuple[list[Part], dict[str, int]]:
     if moves:
         parts.append(Part("update_cursors", columns(moves)))
         expected["update_cursors"] = len(moves)
-    return [*parts, *outbox_part(changes.outbox), *deliveries_part(changes.dead)], expected
+    parts += outbox_part(changes.outbox) + deliveries_part(changes.dead) + audits_part(changes.audits)
+    return parts, expected

@@ -29,7 +29,7 @@ _LOST = ("08", "57P")
 _CANCELED = "57014"
 _DUPLICATE = "23505"
 _ABORTED = "25P02"
-_OURS = ("saga_run", "saga_instance", "saga_cursor")
+_OURS = ("saga_run", "saga_instance", "saga_cursor", "saga_delivery")
 
 
 class Origin(StrEnum):

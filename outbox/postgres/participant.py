@@ -7,12 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
 from typing import Any
 
-from outbox.postgres.base import BEGIN, PostgresBase
+from outbox.postgres.base import BEGIN
 from outbox.postgres.driver import adopted
+from outbox.postgres.fleet import PostgresOpenSteps
 from outbox.postgres.unit import CODEC, PostgresUnit
 from outbox.sql import Component
-from saga._core.rows import DeliveryRow, RunId, RunRow
-from saga.ports import Claim, Lock, UnitOfWork
+from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
+from saga.ports import Beat, Claim, Lock, UnitOfWork
 
 _LOCKS = {Lock.SHARED: "pg_advisory_xact_lock_shared", Lock.EXCLUSIVE: "pg_advisory_xact_lock"}
 _TARGETS = 1000  # PostgreSQL takes 1,664 columns in a select
@@ -36,7 +37,7 @@ def begin_statement(claim: Claim) -> str:
     return "; ".join(pieces)
 
 
-class PostgresStore(PostgresBase):
+class PostgresStore(PostgresOpenSteps):
     """Keep a participant's rows next to its business tables; see `saga.ports.Store`.
 
     Four round trips per transaction: begin with locks, read, write, commit. Raises Contended for a
@@ -68,10 +69,24 @@ class PostgresStore(PostgresBase):
         rows = await self._fetch("take_deliveries", service, limit, lease_seconds)
         return [CODEC.as_delivery(row) for row in sorted(rows, key=lambda row: (row["was_due_at"], row["id"]))]
 
-    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[RunRow]:
+    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[TakenRun]:
         """Claim runs whose `pending_at` has passed; longest waiting first, skipping what others claim."""
         rows = await self._fetch("take_runs", service, limit, owner, lease_seconds)
-        return [CODEC.as_run(row) for row in sorted(rows, key=lambda row: row["was_pending_at"])]
+        return [
+            TakenRun(run=CODEC.as_run(row), called_at=CODEC.moment(row["was_called_at"]), owner=row["was_owner"])
+            for row in sorted(rows, key=lambda row: row["was_pending_at"])
+        ]
+
+    async def beat(self, service: str, owner: str, runs: Sequence[RunRow], lease_seconds: float) -> Beat:
+        """Move `pending_at` of the owner's runs on by a lease; revisions stay as they are."""
+        keys = [list(key) for key in zip(*((r.saga_id, r.step, r.branch) for r in runs), strict=True)] or [[], [], []]
+        revisions = [row.revision for row in runs]
+        rows = await self._fetch("beat", service, *keys, revisions, owner, lease_seconds)
+        owners = {(row["saga_id"], row["step"], row["branch"]): row["owner"] for row in rows}
+        return Beat(
+            kept=frozenset(run for run, by in owners.items() if by == owner),
+            silent={run: by for run, by in owners.items() if by != owner},
+        )
 
     async def load_run(self, run: RunId) -> RunRow | None:
         """Read one run outside any transaction."""

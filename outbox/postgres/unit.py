@@ -8,10 +8,12 @@ from typing import Any
 
 import anyio
 
+from outbox.audits import audit_values
 from outbox.codec import Codec, Values, as_it_is, outbox_values
 from outbox.postgres.driver import Link, Origin, Record
 from outbox.postgres.parts import Composer, Part, columns
 from outbox.statements import Kind, kind_of, may_have_written
+from saga._core.audit import AuditRow
 from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
 from saga.errors import Conflict, Gone
 from saga.ports import Database
@@ -31,6 +33,11 @@ def outbox_part(rows: Sequence[OutboxRow]) -> list[Part]:
 def deliveries_part(rows: Sequence[DeliveryRow]) -> list[Part]:
     """Return the part that stores waiting deliveries; one whose key is stored is merged into that row."""
     return [Part("insert_deliveries", columns([CODEC.delivery(row) for row in rows]))] if rows else []
+
+
+def audits_part(rows: Sequence[AuditRow]) -> list[Part]:
+    """Return the part that stores audit rows."""
+    return [Part("insert_audits", columns([audit_values(CODEC, row) for row in rows]))] if rows else []
 
 
 async def run_parts(
@@ -208,6 +215,12 @@ def _sorted(runs: Sequence[RunRow]) -> list[RunRow]:
 
 def _as_gate(row: Record) -> GateRow:
     """Decode a gate from the columns it borrows in a read."""
-    borrowed = {"service": row["tenant"], "state": row["status"], "keep_until": row["pending_at"]}
+    borrowed = {
+        "service": row["tenant"],
+        "state": row["status"],
+        "mark": row["undo"],
+        "mark_number": row["fan_out"],
+        "keep_until": row["pending_at"],
+    }
     names = ("saga_id", "plan", "expires_at", "traceparent")
     return CODEC.as_gate({**{name: row[name] for name in names}, **borrowed})

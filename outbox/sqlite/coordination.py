@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from outbox.codec import as_plan, plan_problems, plan_values
 from outbox.sql import Component
-from outbox.sqlite.base import SqliteBase, json_list
+from outbox.sqlite.base import json_list
 from outbox.sqlite.driver import Connection, run, run_keyed
-from outbox.sqlite.unit import CODEC, insert_deliveries, insert_outbox, update
+from outbox.sqlite.fleet import SqliteOpenPlans
+from outbox.sqlite.unit import CODEC, insert_audits, insert_deliveries, insert_outbox, update
 from saga._core.rows import CoordinatorChanges, Cursor, InstanceRow, PlanRow
 from saga.errors import PlanError
 
 
-class SqliteCoordinationStore(SqliteBase):
+class SqliteCoordinationStore(SqliteOpenPlans):
     """Keep instances, cursors and plans; see `saga.ports.CoordinationStore`."""
 
     component = Component.COORDINATOR
@@ -28,7 +29,7 @@ class SqliteCoordinationStore(SqliteBase):
 
     async def write(self, changes: CoordinatorChanges) -> tuple[int, ...]:
         """Store all changes in one transaction; raises Conflict: nothing was written."""
-        if not (changes.instances or changes.cursors or changes.outbox or changes.dead):
+        if changes == CoordinatorChanges():
             return ()
         async with self._database.transaction() as connection:
             for row in changes.instances:
@@ -37,6 +38,7 @@ class SqliteCoordinationStore(SqliteBase):
                 self._move(connection, was, new)
             now = self._now()
             insert_deliveries(connection, self._sql, changes.dead, now)
+            insert_audits(connection, self._sql, changes.audits)
             return insert_outbox(connection, self._sql, changes.outbox, now)
 
     def _put(self, connection: Connection, row: InstanceRow) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from outbox.codec import from_micros
 from outbox.sql import Component
-from outbox.sqlite.base import SqliteBase
 from outbox.sqlite.driver import adopted, run
+from outbox.sqlite.fleet import SqliteOpenSteps
 from outbox.sqlite.unit import CODEC, SqliteUnit
-from saga._core.rows import DeliveryRow, RunId, RunRow
-from saga.ports import Claim, UnitOfWork
+from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
+from saga.ports import Beat, Claim, UnitOfWork
 
 
-class SqliteStore(SqliteBase):
+class SqliteStore(SqliteOpenSteps):
     """Keep a participant's rows next to its business tables; see `saga.ports.Store`.
 
     `BEGIN IMMEDIATE` lets one transaction in at a time, so a claim needs no locks. The clock is the
@@ -54,18 +55,31 @@ class SqliteStore(SqliteBase):
                 run(connection, self._sql["lease_delivery"], (row.id, until))
         return [replace(row, due_at=from_micros(until)) for row in rows]
 
-    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[RunRow]:
+    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[TakenRun]:
         """Claim runs whose `pending_at` has passed; longest waiting first."""
         sql = self._sql["due_runs"]
         if not await self._database.read(sql, (service, self._now(), 1)):
             return []
         async with self._database.transaction() as connection:
             rows = [CODEC.as_run(row) for row in run(connection, sql, (service, self._now(), limit)).rows]
-            until = self._now(lease_seconds)
+            until, now = self._now(lease_seconds), self._now()
             for row in rows:
-                run(connection, self._sql["lease_run"], (row.saga_id, row.step, row.branch, owner, until))
-        pending_at = from_micros(until)
-        return [replace(row, owner=owner, pending_at=pending_at, revision=row.revision + 1) for row in rows]
+                run(connection, self._sql["lease_run"], (row.saga_id, row.step, row.branch, owner, until, now))
+        return [_taken(row, owner, from_micros(until), from_micros(now)) for row in rows]
+
+    async def beat(self, service: str, owner: str, runs: Sequence[RunRow], lease_seconds: float) -> Beat:
+        """Move `pending_at` of the owner's runs on by a lease; revisions stay as they are."""
+        kept: set[RunId] = set()
+        if runs:
+            async with self._database.transaction() as connection:
+                until = self._now(lease_seconds)
+                for row in runs:
+                    args = (row.saga_id, row.step, row.branch, row.revision, owner, until)
+                    if run(connection, self._sql["beat_run"], args).touched:
+                        kept.add((row.saga_id, row.step, row.branch))
+        found = await self._database.read(self._sql["silent_runs"], (service, owner, self._now(lease_seconds / 3)))
+        silent = {(row["saga_id"], row["step"], row["branch"]): row["owner"] for row in found}
+        return Beat(kept=frozenset(kept), silent=silent)
 
     async def load_run(self, run: RunId) -> RunRow | None:
         """Read one run outside any transaction."""
@@ -77,3 +91,15 @@ class SqliteStore(SqliteBase):
         async with self._database.transaction() as connection:
             args = (limit, self._now(-grace_seconds))
             return sum(run(connection, self._sql[name], args).touched for name in ("prune_runs", "prune_gates"))
+
+
+def _taken(row: RunRow, owner: str, pending_at: datetime, now: datetime) -> TakenRun:
+    taken = replace(
+        row,
+        owner=owner,
+        pending_at=pending_at,
+        called_at=now,
+        first_called_at=row.first_called_at or now,
+        revision=row.revision + 1,
+    )
+    return TakenRun(run=taken, called_at=row.called_at, owner=row.owner)

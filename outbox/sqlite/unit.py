@@ -12,8 +12,10 @@ from uuid import UUID
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from outbox import statements
+from outbox.audits import audit_values
 from outbox.codec import Codec, from_micros, outbox_values, to_micros
 from outbox.sqlite.driver import ENDED_INSIDE, Connection, Outcome, run, run_keyed
+from saga._core.audit import AuditRow
 from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
 from saga.errors import Conflict, Gone, StoreError
 from saga.ports import Clock, Database
@@ -32,6 +34,12 @@ def insert_deliveries(connection: Connection, sql: Queries, rows: Sequence[Deliv
     """Store waiting deliveries; one whose key is stored is merged into that row."""
     for row in rows:
         run(connection, sql["insert_delivery"], (*CODEC.delivery(row), now))
+
+
+def insert_audits(connection: Connection, sql: Queries, rows: Sequence[AuditRow]) -> None:
+    """Store audit rows."""
+    for row in rows:
+        run(connection, sql["insert_audit"], audit_values(CODEC, row))
 
 
 def update(connection: Connection, sql: str, args: Sequence[object], what: str) -> None:

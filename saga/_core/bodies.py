@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from saga._core.ids import record_id, run_message_id, service_message_id
-from saga._core.words import Cause, Ending, Kind, RunKey, RunStatus, UndoStatus
+from saga._core.words import Cause, Ending, Kind, Part, RunKey, RunStatus, UndoStatus, Verdict
 
 ERROR_CHARS = 200
 """How much of an error travels in a fact."""
@@ -26,8 +26,9 @@ class RefusalData:
 class RunFact:
     """Be what the coordinator may know of one run.
 
-    `causes` are the runs whose events it reacted to, `emits` the wire types it emitted. `refusal` is
-    set when it was refused. `undo` is known only in the lists of `Closed` and `Committed`. `error` has
+    `causes` are the runs whose events it reacted to, `emits` the wire types it emitted; `fan_out` counts
+    the branches where that was a list, None where it was one event. `refusal` is set when it was refused.
+    `undo` is known only in the lists of `Closed` and `Committed`. `error` has
     at most 200 characters.
     """
 
@@ -36,6 +37,7 @@ class RunFact:
     status: RunStatus
     causes: tuple[RunKey, ...] = ()
     emits: tuple[str, ...] = ()
+    fan_out: int | None = None
     at: datetime
     attempts: int = 1
     refusal: RefusalData | None = None
@@ -106,6 +108,29 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InDoubt:
+    """Report that an outside call can no longer be resolved by asking again; a person is needed."""
+
+    step: str
+    branch: str = ""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obeyed:
+    """Answer `Hold`, `Release` and `Keep`: it is in the service's gate row; `number` is the command's own."""
+
+    service: str
+    command: Kind
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Tell a child saga that its parent has completed: it will never be undone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Close:
     """Tell a service to let nothing more of the saga run and to list what has."""
 
@@ -119,6 +144,64 @@ class Undo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Tell a service to keep what arrives for the saga as rows; an older number is ignored."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Tell a service to go on with what it has kept; an older number is ignored."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Tell a service to keep the saga's rows, and to run its steps, until a later time than its expiry."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRun:
+    """Tell a service to try a run again: its failed compensation, or its action that waits for an attempt."""
+
+    step: str
+    branch: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipRun:
+    """Tell a service to count a run as undone, or as done with the given result, without calling anything.
+
+    `part` says which: a command that comes too late must not count as the other. `result_type` is `""` for a run
+    that emits nothing, and for an undo. `causes` are those of the run, should it have no row yet.
+    """
+
+    step: str
+    branch: str = ""
+    part: Part
+    reason: str
+    result_type: str = ""
+    result: bytes = b""
+    causes: tuple[RunKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveRun:
+    """Tell a service what a person found out about a run's outside call in doubt."""
+
+    step: str
+    branch: str = ""
+    reason: str
+    verdict: Verdict
+    result_type: str = ""
+    result: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Say how a saga ended; `cause` and `detail` say why it did not complete."""
 
@@ -129,8 +212,19 @@ class Outcome:
     at: datetime
 
 
-Report = RunReported | Closed | Committed | Undone | UndoFailed | TooLate | CancelRequested
-Command = Close | Undo
+Report = (
+    RunReported
+    | Closed
+    | Committed
+    | Undone
+    | UndoFailed
+    | TooLate
+    | CancelRequested
+    | InDoubt
+    | Obeyed
+    | Settled
+)
+Command = Close | Undo | Hold | Release | Keep | RetryRun | SkipRun | ResolveRun
 
 _KIND_OF: dict[type[Report | Command], Kind] = {
     RunReported: Kind.RUN,
@@ -140,8 +234,17 @@ _KIND_OF: dict[type[Report | Command], Kind] = {
     UndoFailed: Kind.UNDO_FAILED,
     TooLate: Kind.TOO_LATE,
     CancelRequested: Kind.CANCEL,
+    InDoubt: Kind.IN_DOUBT,
+    Obeyed: Kind.OBEYED,
+    Settled: Kind.SETTLED,
     Close: Kind.CLOSE,
     Undo: Kind.UNDO,
+    Hold: Kind.HOLD,
+    Release: Kind.RELEASE,
+    Keep: Kind.KEEP,
+    RetryRun: Kind.RETRY,
+    SkipRun: Kind.SKIP,
+    ResolveRun: Kind.RESOLVE,
 }
 
 
@@ -155,8 +258,14 @@ def report_id(saga_id: str, report: Report, service: str) -> str:
     match report:
         case RunReported(fact=fact):
             return record_id(saga_id, fact.step, fact.branch, fact.status)
-        case Undone(step=step, branch=branch) | UndoFailed(step=step, branch=branch):
+        case (
+            Undone(step=step, branch=branch)
+            | UndoFailed(step=step, branch=branch)
+            | InDoubt(step=step, branch=branch)
+        ):
             return run_message_id(saga_id, step, branch, kind_of(report))
+        case Obeyed(command=command, number=number):
+            return f"{service_message_id(saga_id, service, command)}-{number}-obeyed"
         case TooLate(step=step, branch=branch) if step:
             return run_message_id(saga_id, step, branch, Kind.TOO_LATE)
         case _:
@@ -166,7 +275,14 @@ def report_id(saga_id: str, report: Report, service: str) -> str:
 def command_id(saga_id: str, command: Command, service: str) -> str:
     """Return the message ID of a command to `service`; a command sent again has the same one."""
     match command:
-        case Close():
-            return service_message_id(saga_id, service, Kind.CLOSE)
-        case Undo(step=step, branch=branch):
-            return run_message_id(saga_id, step, branch, Kind.UNDO)
+        case Hold(number=number) | Release(number=number):
+            return f"{service_message_id(saga_id, service, kind_of(command))}-{number}"
+        case Close() | Keep():
+            return service_message_id(saga_id, service, kind_of(command))
+        case (
+            Undo(step=step, branch=branch)
+            | RetryRun(step=step, branch=branch)
+            | SkipRun(step=step, branch=branch)
+            | ResolveRun(step=step, branch=branch)
+        ):
+            return run_message_id(saga_id, step, branch, kind_of(command))

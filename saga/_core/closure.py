@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from saga._core.bodies import RunFact
+from saga._core.branches import EMPTY, branches_of
 from saga._core.instance import Answer, Instance, UndoStep
-from saga._core.plan import Topology
-from saga._core.words import Cause, Effects, RunKey, RunStatus
+from saga._core.plan import PlanStep, Topology
+from saga._core.versions import planned_type
+from saga._core.words import Cause, Effects, RunKey, RunStatus, StepKind, Takes
+
+
+def only_received(topology: Topology, instance: Instance) -> bool:
+    """Return whether nothing is known of the saga but events from outside, which may come before it starts."""
+    steps = [topology.steps.get(key.step) for key in instance.runs]
+    return bool(steps) and all(step is not None and step.kind is StepKind.RECEIVE for step in steps)
+
+
+def is_child(topology: Topology, instance: Instance) -> bool:
+    """Return whether a step of another saga has started this one: then its start has a cause."""
+    start = instance.runs.get(RunKey(step=topology.plan.start))
+    return start is not None and bool(start.causes)
 
 
 def is_complete(topology: Topology, instance: Instance) -> bool:
@@ -18,23 +32,52 @@ def is_complete(topology: Topology, instance: Instance) -> bool:
     start = instance.runs.get(RunKey(step=topology.plan.start))
     if start is None:
         return False
-    open_runs = [start]
+    open_runs, seen = [start], {start.key}
     while open_runs:
         fact = open_runs.pop()
         if fact.status is not RunStatus.DONE:
             return False
-        for key in _demanded(topology, fact):
+        for key in demanded(topology, fact):
             follower = instance.runs.get(key)
             if follower is None:
                 return False
-            open_runs.append(follower)
+            if follower.key not in seen:
+                seen.add(follower.key)
+                open_runs.append(follower)
     return True
 
 
-def _demanded(topology: Topology, fact: RunFact) -> Iterable[RunKey]:
-    for event in fact.emits:
-        for step in topology.reacting.get(event, ()):
-            yield RunKey(step=step.name, branch=fact.branch)
+def demanded(topology: Topology, fact: RunFact) -> Iterable[RunKey]:
+    """Yield every run that a done run asks for; an event from outside asks for none, since nobody has to wait for it.
+
+    A join is asked for by each of its events: by plan check it gets all of them or none.
+    """
+    step = topology.steps.get(fact.step)
+    if step is not None and step.kind is StepKind.RECEIVE:
+        return
+    for emitted in fact.emits:
+        event = planned_type(topology, emitted)
+        if fact.fan_out == 0:
+            for gather in topology.gathers.get(event, ()):
+                yield RunKey(step=gather.name)
+            continue
+        branches = (fact.branch,) if fact.fan_out is None else branches_of(fact.fan_out)
+        for follower in topology.reacting.get(event, ()):
+            if gathers(follower, event):
+                yield RunKey(step=follower.name)
+            else:
+                for branch in branches:
+                    yield RunKey(step=follower.name, branch=branch)
+
+
+def takers(topology: Topology, event: str, branch: str) -> tuple[PlanStep, ...]:
+    """Return the steps an event of the plan goes to; that of an empty fan-out goes to the gathers of its branches."""
+    return topology.gathers.get(event, ()) if branch == EMPTY else topology.reacting.get(event, ())
+
+
+def gathers(step: PlanStep, event: str) -> bool:
+    """Return whether a step takes the event of every branch, and so runs outside of the branches."""
+    return any(taken.takes is Takes.EVERY for taken in step.inputs if taken.event == event)
 
 
 def cannot_complete(topology: Topology, instance: Instance) -> bool:
@@ -48,20 +91,20 @@ def cannot_complete(topology: Topology, instance: Instance) -> bool:
             return True
         if fact.status is not RunStatus.DONE:
             continue
-        for key in _demanded(topology, fact):
+        for key in demanded(topology, fact):
             if key not in instance.runs and instance.answers.get(key.service) is Answer.CLOSED:
                 return True
     return False
 
 
 def needs_undo(topology: Topology, fact: RunFact) -> bool:
-    """Return whether a run may have an effect: done, or an outside call that nobody has answered for."""
+    """Return whether a run may have an effect: done, or an outside call or a child saga not answered for."""
     step = topology.steps.get(fact.step)
-    if step is None:
+    if step is None or step.kind is StepKind.RECEIVE:
         return False
     if fact.status is RunStatus.DONE:
         return True
-    return step.effects is Effects.EXTERNAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)
+    return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)
 
 
 def may_undo(topology: Topology, instance: Instance, fact: RunFact) -> bool:

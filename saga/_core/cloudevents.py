@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from saga._core.branches import EMPTY
 from saga._core.envelope import Delivery, Envelope, Headers, Message
 from saga._core.limits import Limits, check_delivery
 from saga._core.times import format_time, parse_time
@@ -192,7 +193,7 @@ def _check_saga(kind: Kind, values: dict[str, str], limits: Limits) -> None:
                 msg = f"{name} is missing: every message of a saga carries it"
                 raise Undecodable(msg)
     branch = values.get("ce_sagabranch")
-    if branch:
+    if branch and branch != EMPTY:
         numbers = _BRANCH.fullmatch(branch)
         if numbers is None or int(numbers[1]) > int(numbers[2]):
             msg = f"ce_sagabranch is {branch[:40]!r}: write element 2 of a fan-out of 5 as '2of5'"

@@ -16,18 +16,29 @@ The rules, in order (docs/architecture.md explains them):
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
-from saga._core.bodies import Outcome, Report
-from saga._core.closure import cannot_complete, is_compensated, is_complete, may_undo, needs_undo, pivot_has_run
-from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep
+from saga._core.acting import act, owed_services
+from saga._core.bodies import Hold, Keep, Outcome, Release, Report
+from saga._core.closure import (
+    cannot_complete,
+    is_child,
+    is_compensated,
+    is_complete,
+    may_undo,
+    needs_undo,
+    only_received,
+    pivot_has_run,
+)
+from saga._core.deadlines import due_at, keep_at, keep_until, resend_at, timeout_at, within_at
+from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
+from saga._core.ids import run_path
+from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep, kept_until
 from saga._core.learning import learn, planned
 from saga._core.plan import Topology
-from saga._core.words import Cause, Ending, RunKey, RunStatus
-
-RESEND_FIRST = timedelta(seconds=30)
-RESEND_CAP = timedelta(minutes=10)
+from saga._core.verbs import Verb
+from saga._core.words import Cause, Effects, Ending, Kind, Mark, RunStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,31 +46,7 @@ class Due:
     """Tell a decision that the instance's due time has passed."""
 
 
-Input = Report | Due
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendClose:
-    """Ask a service to close the saga."""
-
-    service: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendUndo:
-    """Ask a run's service to undo it."""
-
-    key: RunKey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tell:
-    """Publish how the saga ended."""
-
-    outcome: Outcome
-
-
-Effect = SendClose | SendUndo | Tell
+Input = Report | Due | Verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,67 +60,94 @@ class Decision:
 def decide(topology: Topology, instance: Instance, received: Input, now: datetime) -> Decision:
     """Return what follows from one input; `now` is the coordinator's database clock.
 
-    Pure and total: any input in any phase is legal, a repeated one changes nothing.
+    Pure and total for reports and time: any of them in any phase is legal, a repeated one changes nothing. A
+    person's verb that cannot be done raises VerbRefused. A held saga learns and does nothing.
     """
-    if instance.phase in ENDED:
-        return Decision(instance=instance, effects=())
     effects: list[Effect] = []
     known = planned(instance)
-    known = _pass_time(topology, known, now, effects) if isinstance(received, Due) else learn(topology, known, received)
-    settled = _settle(topology, known, now, effects)
-    if any(isinstance(effect, SendClose | SendUndo) for effect in effects):
+    if isinstance(received, Verb):
+        known = act(topology, known, received, effects)
+    elif instance.phase in ENDED:
+        return Decision(instance=instance, effects=())
+    elif isinstance(received, Due):
+        known = _pass_time(topology, known, now, effects)
+    else:
+        known = learn(topology, known, received)
+    settled = _tell_stuck(known, now, effects) if known.mark is Mark.HELD else _settle(topology, known, now, effects)
+    if any(isinstance(effect, SendClose | SendUndo | Send) for effect in effects):
         first = not isinstance(received, Due) or settled.resends == instance.resends
         settled = replace(settled, sent_at=now, resends=0 if first else settled.resends)
-    settled = replace(settled, due_at=_due_at(topology, settled))
+    settled = replace(settled, due_at=due_at(topology, settled))
     return Decision(instance=settled, effects=tuple(effects))
 
 
 # --- what time does ------------------------------------------------------------------------------------
 
 
-def _timeout_at(topology: Topology, instance: Instance) -> datetime:
-    return instance.expires_at - timedelta(milliseconds=topology.plan.forward_window_ms)
-
-
-def _resend_at(instance: Instance) -> datetime | None:
-    owed = Answer.ASKED in instance.answers.values() or UndoStep.ASKED in instance.undos.values()
-    if not owed or instance.sent_at is None or instance.phase is Phase.COMMITTED:
-        return None
-    pause: timedelta = min(RESEND_FIRST * 2 ** min(instance.resends, 10), RESEND_CAP)
-    return instance.sent_at + pause
-
-
-def _due_at(topology: Topology, instance: Instance) -> datetime | None:
-    if instance.phase in ENDED:
-        return None
-    times = [_resend_at(instance)]
-    if instance.phase is Phase.RUNNING and instance.stuck is None:
-        times.append(_timeout_at(topology, instance))
-    if instance.stuck is None:
-        times.append(instance.expires_at)
-    return min((time for time in times if time is not None), default=None)
-
-
 def _pass_time(topology: Topology, instance: Instance, now: datetime, effects: list[Effect]) -> Instance:
-    resend_at = _resend_at(instance)
-    if resend_at is not None and now >= resend_at:
-        effects.extend(SendClose(service=name) for name, answer in instance.answers.items() if answer is Answer.ASKED)
-        effects.extend(SendUndo(key=key) for key, undo in instance.undos.items() if undo is UndoStep.ASKED)
+    again = resend_at(instance)
+    if again is not None and now >= again:
+        effects.extend(_unanswered(instance))
         instance = replace(instance, resends=instance.resends + 1)
+    if instance.phase is Phase.READY:
+        # Its rows may be pruned from now on, so it can no longer be undone with its parent.
+        return replace(instance, settled=instance.settled or now >= instance.expires_at)
+    if now >= keep_at(topology, instance):
+        until = keep_until(topology, instance, now)
+        instance = _owing(instance, owed_services(topology), Kind.KEEP, int(until.timestamp()))
+        instance = replace(instance, keep_until=until)
+        effects.extend(Send(service=name, command=Keep(until=until)) for name in owed_services(topology))
+    if instance.mark is Mark.HELD:
+        return instance
     if now >= instance.expires_at and instance.stuck is None:
-        instance = replace(instance, stuck=Cause.OVERDUE, stuck_detail="still open at the end of its forward window")
-    if instance.phase is Phase.RUNNING and instance.cause is None and now >= _timeout_at(topology, instance):
-        instance = replace(instance, cause=Cause.DEADLINE, detail="the saga's timeout passed")
+        detail = "still open at the end of its forward window"
+        if only_received(topology, instance):
+            detail = "has received events from outside and never started"
+        instance = replace(instance, stuck=Cause.OVERDUE, stuck_detail=detail)
+    return _pass_deadlines(topology, instance, now)
+
+
+def _pass_deadlines(topology: Topology, instance: Instance, now: datetime) -> Instance:
+    if instance.phase is not Phase.RUNNING or instance.cause is not None:
+        return instance
+    timeout = timeout_at(topology, instance)
+    if timeout is not None and now >= timeout:
+        return replace(instance, cause=Cause.DEADLINE, detail="the saga's timeout passed")
+    within, key = within_at(topology, instance)
+    if within is not None and key is not None and now >= within:
+        detail = f"{run_path(key.step, key.branch)} was not done within its time"
+        return replace(instance, cause=Cause.DEADLINE, detail=detail)
     return instance
+
+
+def _unanswered(instance: Instance) -> list[Effect]:
+    found: list[Effect] = []
+    for (service, kind), number in instance.owed.items():
+        found.append(Send(service=service, command=_marking(instance, kind, number)))
+    if instance.mark is Mark.HELD or instance.phase is Phase.COMMITTED:
+        return found
+    found += [SendClose(service=name) for name, answer in instance.answers.items() if answer is Answer.ASKED]
+    found += [SendUndo(key=key) for key, undo in instance.undos.items() if undo is UndoStep.ASKED]
+    return found
+
+
+def _owing(instance: Instance, services: tuple[str, ...], kind: Kind, number: int) -> Instance:
+    return replace(instance, owed={**instance.owed, **{(service, kind): number for service in services}})
+
+
+def _marking(instance: Instance, kind: Kind, number: int) -> Hold | Release | Keep:
+    if kind is Kind.KEEP:
+        return Keep(until=kept_until(instance))
+    return Hold(number=number) if kind is Kind.HOLD else Release(number=number)
 
 
 # --- what follows ---------------------------------------------------------------------------------------
 
 
 def _settle(topology: Topology, instance: Instance, now: datetime, effects: list[Effect]) -> Instance:
-    if not instance.undos and is_complete(topology, instance):
-        return _end(instance, Phase.COMPLETED, now, effects)
-    if instance.phase is Phase.RUNNING:
+    if not instance.undos and not _is_called_back(topology, instance) and is_complete(topology, instance):
+        return _complete(topology, instance, now, effects)
+    if instance.phase in (Phase.RUNNING, Phase.READY):
         instance = _leave_running(topology, instance)
     if instance.phase is Phase.ASKING:
         instance = _ask_pivot(topology, instance, effects)
@@ -141,17 +155,43 @@ def _settle(topology: Topology, instance: Instance, now: datetime, effects: list
         instance = _close_and_undo(topology, instance, effects)
         if is_compensated(topology, instance):
             return _end(instance, Phase.COMPENSATED, now, effects)
-    if instance.stuck is not None and instance.told is not Ending.STUCK:
-        instance = replace(instance, told=Ending.STUCK)
-        outcome = Outcome(
-            ending=Ending.STUCK,
-            cause=instance.stuck,
-            refusal=instance.refusal,
-            detail=instance.stuck_detail,
-            at=now,
-        )
-        effects.append(Tell(outcome=outcome))
-    return instance
+    return _tell_stuck(instance, now, effects)
+
+
+def _tell_stuck(instance: Instance, now: datetime, effects: list[Effect]) -> Instance:
+    if instance.stuck is None or instance.told is Ending.STUCK:
+        return instance
+    outcome = Outcome(
+        ending=Ending.STUCK,
+        cause=instance.stuck,
+        refusal=instance.refusal,
+        detail=instance.stuck_detail,
+        at=now,
+    )
+    effects.append(Tell(outcome=outcome))
+    return replace(instance, told=Ending.STUCK)
+
+
+def _is_called_back(topology: Topology, instance: Instance) -> bool:
+    """Return whether a child saga is undone with its parent: then it does not help that everything has run."""
+    return instance.cause is Cause.CANCELLED and is_child(topology, instance)
+
+
+def _complete(topology: Topology, instance: Instance, now: datetime, effects: list[Effect]) -> Instance:
+    if is_child(topology, instance) and not instance.settled:
+        if instance.phase is Phase.READY:
+            return instance
+        ready = _end(instance, Phase.COMPLETED, now, effects)
+        return replace(ready, phase=Phase.READY, ended_at=None)
+    if instance.phase is Phase.READY:
+        return replace(instance, phase=Phase.COMPLETED, ended_at=now)
+    ended = _end(instance, Phase.COMPLETED, now, effects)
+    effects.extend(
+        SettleChild(key=fact.key)
+        for fact in instance.runs.values()
+        if fact.step in topology.steps and topology.steps[fact.step].effects is Effects.CHILD
+    )
+    return ended
 
 
 def _leave_running(topology: Topology, instance: Instance) -> Instance:
@@ -228,5 +268,6 @@ def _end(instance: Instance, phase: Phase, now: datetime, effects: list[Effect])
         detail=instance.detail if compensated else "",
         at=now,
     )
-    effects[:] = [Tell(outcome=outcome)]
+    # Nobody has to close or undo any more, but what a person has released must hear of it.
+    effects[:] = [*(effect for effect in effects if isinstance(effect, Send)), Tell(outcome=outcome)]
     return replace(instance, phase=phase, told=ending, stuck=None, stuck_detail="", ended_at=now, due_at=None)

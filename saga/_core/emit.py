@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from saga._core import ids, topics
-from saga._core.bodies import Command, Outcome, Report, RunReported, Undo, command_id, kind_of, report_id
+from saga._core.bodies import (
+    Command,
+    Outcome,
+    Report,
+    ResolveRun,
+    RetryRun,
+    RunReported,
+    SkipRun,
+    Undo,
+    command_id,
+    kind_of,
+    report_id,
+)
+from saga._core.branches import EMPTY, branches_of
 from saga._core.cloudevents import encode_headers, source_of
+from saga._core.commands import encode_command
 from saga._core.envelope import Envelope
+from saga._core.gathering import elements_of
 from saga._core.participant import fact_of
 from saga._core.plan import Plan
-from saga._core.records import encode_command, encode_outcome, encode_report
+from saga._core.records import encode_outcome, encode_report
 from saga._core.rows import OutboxRow, RunRow
 from saga._core.words import Kind, RunStatus
 
 COORDINATOR = "saga-coordinator"
 
 
-def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> OutboxRow:
-    """Return the row that publishes an ended run: its record, and its event when it emitted one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """Say what every message about a saga carries, and when it is made."""
+
+    saga_id: str
+    plan: str
+    tenant: str
+    expires_at: datetime
+    now: datetime
+    traceparent: str
+
+
+def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> tuple[OutboxRow, ...]:
+    """Return the rows that publish an ended run: its record, and its event when it emitted one.
+
+    A fan-out has a row for each element, in its own branch; the first carries the record. Over nothing it has one
+    event in branch `0of0`, for whoever gathers the branches.
+    """
     cause = run.causes[0] if run.causes else None
     record = Envelope(
         id=ids.record_id(run.saga_id, run.step, run.branch, run.status),
@@ -39,102 +71,71 @@ def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> Outbo
         traceparent=traceparent,
     )
     if run.status is not RunStatus.DONE or not run.result_type:
-        return replace(_single(record, topics.RUNS, run.service), payload=None, headers=(), **_record(record))
-    event_id = ids.event_id(run.saga_id, run.step, run.branch)
-    event = replace(record, id=event_id, type=run.result_type, kind=Kind.EVENT, payload=run.result or b"{}")
-    return replace(_single(event, topics.events_topic(run.service), run.service), **_record(record))
+        return (replace(_single(record, topics.RUNS, run.service), payload=None, headers=(), **_record(record)),)
+    topic = topics.events_topic(run.service)
+    rows: list[OutboxRow] = []
+    for branch, payload in _events(run):
+        event_id = ids.event_id(run.saga_id, run.step, branch)
+        event = replace(record, id=event_id, type=run.result_type, kind=Kind.EVENT, payload=payload, branch=branch)
+        rows.append(_single(event, topic, run.service))
+    rows[0] = replace(rows[0], **_record(record))
+    return tuple(rows)
+
+
+def _events(run: RunRow) -> Iterable[tuple[str, bytes]]:
+    """Yield branch and payload of every event a run has emitted."""
+    if run.fan_out is None:
+        return ((run.branch, run.result or b"{}"),)
+    if run.fan_out == 0:
+        return ((EMPTY, b"{}"),)
+    elements = elements_of(run.result or b"[]")
+    return zip(branches_of(run.fan_out), elements, strict=True)
 
 
 def _record(record: Envelope) -> dict[str, Any]:
     return {"record": record.payload, "record_headers": encode_headers(record)}
 
 
-def report(
-    body: Report,
-    *,
-    service: str,
-    saga_id: str,
-    plan: str,
-    tenant: str,
-    expires_at: datetime,
-    now: datetime,
-    traceparent: str,
-) -> OutboxRow:
+def report(body: Report, *, service: str, about: About) -> OutboxRow:
     """Return the row that sends a report to the coordinator on `saga.runs`."""
     kind = kind_of(body)
-    envelope = Envelope(
-        id=report_id(saga_id, body, service),
-        source=source_of(service),
-        type=f"saga.{kind.value}",
-        kind=kind,
-        time=now,
-        payload=encode_report(body),
-        saga_id=saga_id,
-        plan=plan,
-        tenant=tenant,
-        expires_at=expires_at,
-        traceparent=traceparent,
+    return _single(
+        _envelope(report_id(about.saga_id, body, service), kind, service, encode_report(body), about),
+        topics.RUNS,
+        service,
     )
-    return _single(envelope, topics.RUNS, service)
 
 
-def command(
-    body: Command,
-    *,
-    service: str,
-    saga_id: str,
-    plan: str,
-    tenant: str,
-    expires_at: datetime,
-    now: datetime,
-    traceparent: str,
-) -> OutboxRow:
+def command(body: Command, *, service: str, about: About) -> OutboxRow:
     """Return the row that sends a command to `service` on its own topic."""
-    kind = kind_of(body)
-    about = body if isinstance(body, Undo) else None
-    envelope = Envelope(
-        id=command_id(saga_id, body, service),
-        source=source_of(COORDINATOR),
-        type=f"saga.{kind.value}",
-        kind=kind,
-        time=now,
-        payload=encode_command(body),
-        saga_id=saga_id,
-        plan=plan,
-        step=about.step if about else "",
-        branch=about.branch if about else "",
-        tenant=tenant,
-        expires_at=expires_at,
-        traceparent=traceparent,
-    )
+    identity = command_id(about.saga_id, body, service)
+    envelope = _envelope(identity, kind_of(body), COORDINATOR, encode_command(body), about)
+    if isinstance(body, Undo | RetryRun | SkipRun | ResolveRun):
+        envelope = replace(envelope, step=body.step, branch=body.branch)
     return _single(envelope, topics.commands_topic(service), COORDINATOR)
 
 
-def outcome(
-    body: Outcome,
-    *,
-    saga_id: str,
-    plan: str,
-    tenant: str,
-    expires_at: datetime,
-    now: datetime,
-    traceparent: str,
-) -> OutboxRow:
+def outcome(body: Outcome, *, about: About) -> OutboxRow:
     """Return the row that tells the starter how its saga ended."""
-    envelope = Envelope(
-        id=ids.outcome_id(saga_id, body.ending),
-        source=source_of(COORDINATOR),
-        type="saga.outcome",
-        kind=Kind.OUTCOME,
-        time=now,
-        payload=encode_outcome(body),
-        saga_id=saga_id,
-        plan=plan,
-        tenant=tenant,
-        expires_at=expires_at,
-        traceparent=traceparent,
-    )
+    identity = ids.outcome_id(about.saga_id, body.ending)
+    envelope = _envelope(identity, Kind.OUTCOME, COORDINATOR, encode_outcome(body), about)
     return _single(envelope, topics.OUTCOMES, COORDINATOR)
+
+
+def _envelope(identity: str, kind: Kind, service: str, payload: bytes, about: About) -> Envelope:
+    return Envelope(
+        id=identity,
+        source=source_of(service),
+        type=f"saga.{kind.value}",
+        kind=kind,
+        time=about.now,
+        payload=payload,
+        saga_id=about.saga_id,
+        plan=about.plan,
+        tenant=about.tenant,
+        expires_at=about.expires_at,
+        traceparent=about.traceparent,
+    )
 
 
 def _single(envelope: Envelope, topic: str, service: str) -> OutboxRow:

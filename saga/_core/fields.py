@@ -64,6 +64,15 @@ def word_in(body: Json, name: str, words: dict[str, Item]) -> Item:
     return words[value]
 
 
+def number_in(body: Json, name: str, *, most: int = 2**53 - 1) -> int:
+    """Return the whole number in field `name`, from 0 to `most`."""
+    value: object = body.get(name)
+    if type(value) is not int or not 0 <= value <= most:
+        msg = f"{name} is {str(value)[:40]!r}: write a whole number from 0 to {most}"
+        raise Undecodable(msg)
+    return value
+
+
 def text_in(body: Json, name: str, limit: int) -> str:
     """Return the free text in field `name`, cleaned; empty when there is none."""
     value: object = body.get(name, "")

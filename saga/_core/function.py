@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-from saga._core.definition import Handler
 from saga.errors import DeclarationError
 
 _WORD = re.compile(r"\w+")
@@ -20,7 +19,7 @@ _WORD = re.compile(r"\w+")
 class Function:
     """Be a declared function with the names that its annotations may need and its module does not have."""
 
-    handler: Handler
+    handler: Callable[..., Any]
     names: Mapping[str, Any]
 
 
@@ -50,6 +49,18 @@ def declared_function(function: Any, where: str) -> Function:
         raise DeclarationError(msg)
     if not inspect.iscoroutinefunction(function):
         msg = f"{where}: {function.__name__} is not async; write `async def {function.__name__}(...)`"
+        raise DeclarationError(msg)
+    return Function(handler=function, names=_names_around(function))
+
+
+def declared_rule(function: Any, where: str) -> Function:
+    """Take a pure function as its decorator gets it; raise DeclarationError unless it is a plain `def`."""
+    if not inspect.isfunction(function):
+        msg = f"{where}: {function!r} is not a plain function; decorate a `def`"
+        raise DeclarationError(msg)
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        name = function.__name__
+        msg = f"{where}: {name} must return its result at once; write a plain `def {name}(...)`"
         raise DeclarationError(msg)
     return Function(handler=function, names=_names_around(function))
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
-from saga._core.definition import Binding
+from saga._core.definition import Binding, Bindings, InputDefinition
 from saga._core.events import Event, Refusal
 from saga._core.function import Parameter, Signature
 from saga._core.run import Ended, Run
 from saga._core.start import is_event
-from saga._core.words import StepKind
+from saga._core.step import Joining, NotFound
+from saga._core.words import StepKind, Takes
 from saga.errors import DeclarationError
 
 _NOT_MANY = (Event, Refusal, str, bytes)
@@ -22,16 +23,34 @@ _NOT_MANY = (Event, Refusal, str, bytes)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """Be what a step may return; `stored` are all results that a compensation or `recorded` may meet."""
+    """Be what a step may return; `stored` are all results that a compensation or `recorded` may meet.
+
+    `fan_out` is the one of `emits` that is returned as a list.
+    """
 
     emits: tuple[type[Event], ...]
     ends: bool
     refuses: tuple[type[Refusal], ...]
+    fan_out: type[Event] | None = None
 
     @property
     def stored(self) -> tuple[Any, ...]:
-        """Return the events, and NoneType where the step may emit nothing."""
-        return (*self.emits, NoneType) if self.ends else self.emits
+        """Return the events, a list for the fan-out, and NoneType where the step may emit nothing."""
+        emitted = tuple(listed(event) if event is self.fan_out else event for event in self.emits)
+        return (*emitted, NoneType) if self.ends else emitted
+
+
+def listed(event: type[Event]) -> Any:
+    """Return the type `list[event]`."""
+    return list[event]  # type: ignore[valid-type]
+
+
+def element_of(option: Any) -> type[Event] | None:
+    """Return the Event class of `list[Event]`, None for anything else."""
+    if typing.get_origin(option) is not list:
+        return None
+    (element,) = typing.get_args(option) or (None,)
+    return element if is_event(element) else None
 
 
 def input_of(signature: Signature, where: str) -> type[Event]:
@@ -39,7 +58,10 @@ def input_of(signature: Signature, where: str) -> type[Event]:
     _check_run(signature, where)
     first = next(iter(signature.parameters))
     if len(first.options) > 1 and all(is_event(option) for option in first.options if option is not NoneType):
-        msg = f"{where}: {first.name}: {_names(first.options)}: a step reacts to one event; two events need two steps"
+        msg = (
+            f"{where}: {first.name}: {_names(first.options)}: a step reacts to one event; two events need two steps, "
+            f"or a @service.join that waits for both"
+        )
         raise DeclarationError(msg)
     received = first.options[0] if len(first.options) == 1 else None
     if not is_event(received):
@@ -59,15 +81,48 @@ def input_of(signature: Signature, where: str) -> type[Event]:
     return received
 
 
-def results_of(signature: Signature, received: type[Event], kind: StepKind, where: str) -> Results:
-    """Return what a step emits and refuses, from its return annotation."""
+def inputs_of(signature: Signature, where: str) -> tuple[tuple[InputDefinition, ...], Bindings]:
+    """Return the events a join takes and what each of its parameters gets; its parameters are events and the Run."""
+    _check_run(signature, where)
+    inputs: list[InputDefinition] = []
+    bindings: list[Binding | int] = []
+    for parameter in signature.parameters:
+        if _is_run(parameter):
+            bindings.append(Binding.RUN)
+            continue
+        option = parameter.options[0] if len(parameter.options) == 1 else None
+        element = element_of(option)
+        event = element if element is not None else option
+        if not is_event(event):
+            msg = (
+                f"{where}: parameter {parameter.name!r} is {_names(parameter.options)}; a join takes events, "
+                f"`list[Event]` of every branch of a fan-out, and the Run"
+            )
+            raise DeclarationError(msg)
+        bindings.append(len(inputs))
+        inputs.append(InputDefinition(event=event, takes=Takes.EVERY if element is not None else Takes.ONE))
+    if not inputs:
+        msg = f"{where}: takes no event; write `async def name(a: OrderPaid, b: StockReserved, run: Run)`"
+        raise DeclarationError(msg)
+    return tuple(inputs), tuple(bindings)
+
+
+def results_of(signature: Signature, received: tuple[type[Event], ...], kind: StepKind, where: str) -> Results:
+    """Return what a step emits and refuses, from its return annotation; one alternative may be a list."""
     for option in signature.returns:
         _check_result(option, where)
-    events = tuple(option for option in signature.returns if is_event(option))
+    lists = [element for element in map(element_of, signature.returns) if element is not None]
+    events = tuple(element_of(option) or option for option in signature.returns if _is_emitted(option))
     refuses = tuple(option for option in signature.returns if _is_refusal(option))
-    if received in events:
+    if len(lists) > 1 or len(set(events)) < len(events):
         msg = (
-            f"{where}: reacts to {received.__qualname__} and emits it, so it would run on its own event; "
+            f"{where}: returns {_names(signature.returns)}; a step fans out one event class, and returns it either as "
+            f"a list or alone"
+        )
+        raise DeclarationError(msg)
+    if met := [event for event in received if event in events]:
+        msg = (
+            f"{where}: reacts to {met[0].__qualname__} and emits it, so it would run on its own event; "
             f"emit an event of another class"
         )
         raise DeclarationError(msg)
@@ -81,25 +136,30 @@ def results_of(signature: Signature, received: type[Event], kind: StepKind, wher
     if len(refuses) == len(signature.returns):
         msg = f"{where}: returns only {_names(refuses)} and can never succeed; add its event, or `| None` for no event"
         raise DeclarationError(msg)
-    return Results(emits=events, ends=NoneType in signature.returns, refuses=refuses)
+    fan_out = lists[0] if lists else None
+    return Results(emits=events, ends=NoneType in signature.returns, refuses=refuses, fan_out=fan_out)
 
 
 def bind_compensation(
-    signature: Signature, received: type[Event], stored: tuple[Any, ...], where: str
-) -> tuple[Binding, ...]:
-    """Return what each parameter of a compensation gets, found by its type."""
+    signature: Signature, received: tuple[Any, ...], stored: tuple[Any, ...], where: str, joining: Joining
+) -> Bindings:
+    """Return what each parameter of a compensation gets, found by its type.
+
+    `received` are the types of the step's inputs; those of a join are bound by their place.
+    """
     _check_run(signature, where)
     _check_silent(signature, where)
     result = frozenset[Any](stored)
-    given = frozenset[Any]((received,))
     nothing = frozenset[Any]((NoneType,))
-    bindings: list[Binding] = []
+    bindings: list[Binding | int] = []
     for parameter in signature.parameters:
         options = frozenset(parameter.options)
+        binding: Binding | int
         if _is_run(parameter):
             binding = Binding.RUN
-        elif options == given:
-            binding = Binding.INPUT
+        elif len(options) == 1 and parameter.options[0] in received:
+            place = received.index(parameter.options[0])
+            binding = place if joining is Joining.JOIN else Binding.INPUT
         elif options == result and result != nothing:
             binding = Binding.RESULT
         else:
@@ -124,6 +184,31 @@ def check_recorded(signature: Signature, results: Results, where: str) -> None:
         raise DeclarationError(msg)
 
 
+def check_confirm(signature: Signature, received: type[Event], results: Results, where: str) -> None:
+    """Raise DeclarationError unless it takes (event, run) and returns what the step returns, or NotFound."""
+    allowed = (*results.stored, *results.refuses)
+    first, *others = signature.parameters or (None,)
+    takes = first is not None and first.options == (received,) and len(others) == 1 and _is_run(others[0])
+    found = frozenset(signature.returns)
+    if not takes or NotFound not in found or not found - {NotFound} <= frozenset(allowed) or len(found) == 1:
+        returns = f"{_names(allowed)} | NotFound"
+        msg = (
+            f"{where}: takes the step's input and the run, and returns what the step returns or NotFound; "
+            f"write `({received.__qualname__.lower()}: {received.__qualname__}, run: Run) -> {returns}`"
+        )
+        raise DeclarationError(msg)
+
+
+def check_completed(signature: Signature, where: str) -> None:
+    """Raise DeclarationError unless the parameters are (ended, run) and no refusal is returned."""
+    if [parameter.options for parameter in signature.parameters] != [(Ended,), (Run,)]:
+        msg = f"{where}: takes the child's ending and the run; write `(ended: Ended, run: Run) -> Event`"
+        raise DeclarationError(msg)
+    if any(map(_is_refusal, signature.returns)):
+        msg = f"{where}: cannot refuse, since the child has completed; let a step of the child refuse"
+        raise DeclarationError(msg)
+
+
 def check_ended(signature: Signature, where: str) -> None:
     """Raise DeclarationError unless the parameters are (ended, run)."""
     _check_silent(signature, where)
@@ -132,9 +217,9 @@ def check_ended(signature: Signature, where: str) -> None:
         raise DeclarationError(msg)
 
 
-def _unbound(parameter: Parameter, received: type[Event], stored: tuple[Any, ...], where: str) -> str:
+def _unbound(parameter: Parameter, received: tuple[Any, ...], stored: tuple[Any, ...], where: str) -> str:
     """Say what a compensation's parameter could have been."""
-    offered = f"the input ({received.__qualname__})"
+    offered = f"the input ({' or '.join(map(_name, received))})"
     if stored != (NoneType,):
         offered = f"the step's result ({_names(stored)}), {offered}"
     reason = "all alternatives together" if len(stored) > 1 else "exactly these classes"
@@ -159,14 +244,13 @@ def _check_silent(signature: Signature, where: str) -> None:
 
 
 def _check_result(option: Any, where: str) -> None:
-    if option is NoneType or is_event(option) or _is_refusal(option):
+    if option is NoneType or _is_emitted(option) or _is_refusal(option):
         return
     origin = typing.get_origin(option) or option
     if isinstance(origin, type) and issubclass(origin, Iterable) and not issubclass(origin, _NOT_MANY):
         msg = (
-            f"{where}: returns {_names((option,))}: several events at once (fan-out) are not "
-            "supported in this "
-            f"version; emit one event that carries the list"
+            f"{where}: returns {_names((option,))}; to go on once for each element write `list[Event]` with one Event "
+            f"class, or emit one event that carries the elements"
         )
         raise DeclarationError(msg)
     msg = (
@@ -179,6 +263,10 @@ def _check_result(option: Any, where: str) -> None:
 
 def _is_run(parameter: Parameter) -> bool:
     return parameter.options == (Run,)
+
+
+def _is_emitted(option: Any) -> bool:
+    return is_event(option) or element_of(option) is not None
 
 
 def _is_refusal(option: Any) -> bool:

@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
-from saga._core.words import Ending, Kind, RunStatus
+from saga._core.words import Ending, Kind, RunKey, RunStatus
 
 SAGA_NAMESPACE = UUID("bbd0a47e-7103-5fb6-80d1-f45fd3aa768d")
 """The namespace of saga IDs: UUIDv5 of `urn:saga:saga-id` in the URL namespace; part of the wire protocol."""
@@ -19,6 +19,11 @@ def saga_id_of(saga: str, tenant: str, key: str) -> str:
     The array is written without whitespace as RFC 8785 (JCS) says, so other languages get the same ID.
     """
     return str(uuid5(SAGA_NAMESPACE, orjson.dumps([saga, tenant, key]).decode()))
+
+
+def child_id_of(child: str, tenant: str, parent_id: str, key: RunKey) -> str:
+    """Return the saga ID of a child saga such as `trip.v1`: its business key is the run that has started it."""
+    return saga_id_of(child.rpartition(".v")[0], tenant, f"{parent_id}/{run_path(key.step, key.branch)}")
 
 
 def run_path(step: str, branch: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,22 +11,25 @@ from typing import Any
 import orjson
 
 from saga._core.bodies import RefusalData, RunFact
-from saga._core.records import fact_from_json, fact_to_json
+from saga._core.facts import fact_from_json, fact_to_json
+from saga._core.ids import run_path
 from saga._core.rows import InstanceRow
-from saga._core.words import Cause, Ending, RunKey
+from saga._core.words import Cause, Ending, Kind, Mark, RunKey
 
 
 class Phase(StrEnum):
     """Say what a saga's coordinator is doing about it.
 
     RUNNING watches. ASKING has asked the pivot's service, alone, to close. CLOSING has asked all
-    services and undoes what may be undone. COMMITTED knows that the pivot has run: only forward.
+    services and undoes what may be undone. COMMITTED knows that the pivot has run: only forward. READY is a
+    child saga of which everything has run: it is completed, unless its parent is undone.
     """
 
     RUNNING = "running"
     ASKING = "asking"
     CLOSING = "closing"
     COMMITTED = "committed"
+    READY = "ready"
     COMPLETED = "completed"
     COMPENSATED = "compensated"
 
@@ -56,7 +59,10 @@ class Instance:
 
     `cause` says why closing began, `refusal` what a service refused with. `stuck` is a mark beside the
     phase: it needs a person and goes away when what it waits for arrives. `told` is the last outcome
-    published. `sent_at` and `resends` time the repetition of unanswered commands.
+    published. `sent_at` and `resends` time the repetition of unanswered commands. `mark` says whether a person
+    holds the saga and `number` counts such commands; `owed` are those a service has not answered yet.
+    `keep_until` is the time its rows are kept until, None while its expiry will do. `doubts` are the runs whose
+    outside call only a person can resolve. `settled` says of a child saga that its parent has completed.
     """
 
     saga_id: str
@@ -73,9 +79,37 @@ class Instance:
     told: Ending | None = None
     sent_at: datetime | None = None
     resends: int = 0
+    mark: Mark = Mark.FREE
+    number: int = 0
+    owed: Mapping[tuple[str, Kind], int] = field(default_factory=dict[tuple[str, Kind], int])
+    keep_until: datetime | None = None
+    doubts: frozenset[RunKey] = frozenset()
+    settled: bool = False
     due_at: datetime | None = None
     ended_at: datetime | None = None
     traceparent: str = ""
+
+
+def freed(instance: Instance) -> Instance:
+    """Return an instance that has got over what it was stuck with: stuck with what else needs a person, or not at all.
+
+    The mark names one trouble; a second one must not be forgotten with the first.
+    """
+    if instance.doubts:
+        key = min(instance.doubts)
+        detail = f"{run_path(key.step, key.branch)}: its outside call is in doubt"
+        return replace(instance, stuck=Cause.IN_DOUBT, stuck_detail=detail)
+    failed = [key for key, undo in instance.undos.items() if undo is UndoStep.FAILED]
+    if failed:
+        key = min(failed)
+        detail = f"{run_path(key.step, key.branch)}: its undo has failed"
+        return replace(instance, stuck=Cause.UNDO_FAILED, stuck_detail=detail)
+    return replace(instance, stuck=None, stuck_detail="")
+
+
+def kept_until(instance: Instance) -> datetime:
+    """Return until when the participants run the saga's steps and keep its rows."""
+    return instance.expires_at if instance.keep_until is None else max(instance.expires_at, instance.keep_until)
 
 
 STUCK_PHASE = "stuck"
@@ -126,6 +160,12 @@ def _to_json(instance: Instance) -> dict[str, Any]:
         "told": instance.told and instance.told.value,
         "sent": instance.sent_at and instance.sent_at.isoformat(),
         "resends": instance.resends,
+        "mark": instance.mark.value if instance.mark is not Mark.FREE else None,
+        "number": instance.number,
+        "owed": [[service, kind.value, number] for (service, kind), number in instance.owed.items()],
+        "settled": instance.settled,
+        "doubts": [[key.step, key.branch] for key in sorted(instance.doubts)],
+        "keep": instance.keep_until and instance.keep_until.isoformat(),
         "trace": instance.traceparent,
     }
     return state | {name: value for name, value in optional.items() if value}
@@ -155,6 +195,12 @@ def instance_of(row: InstanceRow) -> Instance:
         told=Ending(state["told"]) if "told" in state else None,
         sent_at=_time(state.get("sent")),
         resends=state.get("resends", 0),
+        mark=Mark(state.get("mark", Mark.FREE)),
+        number=state.get("number", 0),
+        owed={(service, Kind(kind)): number for service, kind, number in state.get("owed", [])},
+        keep_until=_time(state.get("keep")),
+        settled=state.get("settled", False),
+        doubts=frozenset(RunKey(step=step, branch=branch) for step, branch in state.get("doubts", [])),
         due_at=row.due_at,
         ended_at=row.ended_at,
         traceparent=state.get("trace", ""),

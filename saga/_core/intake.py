@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saga._core import topics
+from saga._core.closure import takers
 from saga._core.envelope import Envelope
+from saga._core.fitting import FIT, Fitness, needs_code_to_undo
 from saga._core.plan import Topology
+from saga._core.versions import planned_type
 from saga._core.words import COMMAND_KINDS, Kind
 
 
@@ -17,9 +20,13 @@ class Skip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Park:
-    """Say that this replica cannot handle the message now, though it or another may later."""
+    """Say that this replica cannot handle the message now, though it or another may later.
+
+    `steps` are those it waits for, `""` when it is not known which.
+    """
 
     reason: str
+    steps: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +38,10 @@ class Bury:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class React:
-    """Say which of the service's steps react to the event."""
+    """Say which of the service's steps react to the event; `parked` are for a replica whose code has them."""
 
     steps: tuple[str, ...]
+    parked: tuple[Park, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +58,13 @@ Verdict = Skip | Park | Bury | React | Obey | Settle
 
 
 def sort_message(
-    envelope: Envelope, topic: str, *, service: str, topology: Topology | None, problems: tuple[str, ...]
+    envelope: Envelope, topic: str, *, service: str, topology: Topology | None, fitness: Fitness = FIT
 ) -> Verdict:
     """Return what a message from `topic` means to `service`.
 
-    `topology` is the plan its hash names, None when unknown here; `problems` say where this replica's
-    code does not match that plan. An event is accepted only from the topic its plan names.
+    `topology` is the plan its hash names, None when unknown here; `fitness` says what of that plan this
+    replica's code cannot do. An event is accepted only from the topic its plan names. Every replica that knows
+    the plan obeys: only undoing a step takes the step's code.
     """
     if not envelope.saga_id:
         return Skip() if envelope.kind is Kind.EVENT else Bury(reason=f"a {envelope.kind} without a saga ID")
@@ -65,26 +74,44 @@ def sort_message(
     if topology is None:
         return Park(reason=f"plan {envelope.plan[:12] or '(none)'} is not known here")
     if envelope.kind is Kind.OUTCOME:
-        return Settle() if topology.plan.starter == service else Skip()
+        return _sort_outcome(service, topology, fitness)
     if envelope.kind in COMMAND_KINDS:
-        return _parked(problems) or Obey()
-    return _sort_event(envelope, topic, service, topology, problems)
+        return _undo_parked(envelope, topology, fitness) or Obey()
+    return _sort_event(envelope, topic, service, topology, fitness)
 
 
-def _sort_event(envelope: Envelope, topic: str, service: str, topology: Topology, problems: tuple[str, ...]) -> Verdict:
-    sources = topology.sources.get(envelope.type)
-    if sources is None:
+def _sort_outcome(service: str, topology: Topology, fitness: Fitness) -> Verdict:
+    if topology.plan.starter != service:
+        return Skip()
+    return Park(reason=fitness.ending[:500]) if fitness.ending else Settle()
+
+
+def _sort_event(envelope: Envelope, topic: str, service: str, topology: Topology, fitness: Fitness) -> Verdict:
+    planned = planned_type(topology, envelope.type)
+    if not planned:
         return Bury(reason=f"plan {topology.plan.saga}.v{topology.plan.version} has no event {envelope.type}")
-    if topic not in {topics.events_topic(source) for source in sources}:
+    if topic not in {topics.events_topic(source) for source in topology.sources[planned]}:
         return Bury(reason=f"event {envelope.type} is not accepted from topic {topic}")
-    steps = tuple(s.name for s in topology.reacting.get(envelope.type, ()) if s.service == service)
+    steps = tuple(s.name for s in takers(topology, planned, envelope.branch) if s.service == service)
     if not steps:
         return Skip()
-    return _parked(problems) or React(steps=steps)
+    here = tuple(name for name in steps if name not in fitness.steps)
+    parked = tuple(_parked(name, fitness) for name in steps if name in fitness.steps)
+    if here:
+        return React(steps=here, parked=parked)
+    reason = "; ".join(park.reason for park in parked)
+    return Park(reason=reason[:500], steps=steps)
 
 
-def _parked(problems: tuple[str, ...]) -> Park | None:
-    return Park(reason="; ".join(problems)[:500]) if problems else None
+def _undo_parked(envelope: Envelope, topology: Topology, fitness: Fitness) -> Park | None:
+    step = topology.steps.get(envelope.step)
+    if envelope.kind is not Kind.UNDO or step is None or not needs_code_to_undo(step):
+        return None
+    return _parked(step.name, fitness) if step.name in fitness.steps else None
+
+
+def _parked(name: str, fitness: Fitness) -> Park:
+    return Park(reason=fitness.steps[name][:500], steps=(name,))
 
 
 def _misplaced(envelope: Envelope, topic: str, service: str) -> str:

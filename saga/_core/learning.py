@@ -13,20 +13,26 @@ from saga._core.bodies import (
     CancelRequested,
     Closed,
     Committed,
+    InDoubt,
+    Obeyed,
     Report,
     RunFact,
     RunReported,
+    Settled,
     TooLate,
     UndoFailed,
     Undone,
 )
-from saga._core.instance import Answer, Instance, Phase, UndoStep
+from saga._core.instance import Answer, Instance, Phase, UndoStep, freed
 from saga._core.plan import Topology
-from saga._core.words import RANK, Cause, RunKey
+from saga._core.words import RANK, Cause, Kind, RunKey, RunStatus
 
 
-def learn(topology: Topology, instance: Instance, received: Report) -> Instance:
-    """Return the instance with what a report says; a late or repeated report teaches nothing."""
+def learn(topology: Topology | None, instance: Instance, received: Report) -> Instance:
+    """Return the instance with what a report says; a late or repeated report teaches nothing.
+
+    Runs of steps that are not in the plan are nobody's; without a topology all are kept.
+    """
     match received:
         case RunReported(fact=fact):
             return _with_facts(topology, instance, (fact,))
@@ -36,15 +42,27 @@ def learn(topology: Topology, instance: Instance, received: Report) -> Instance:
             return _with_facts(topology, _with_answer(instance, service, Answer.COMMITTED), runs)
         case Undone(step=step, branch=branch):
             return _with_undo(instance, RunKey(step=step, branch=branch), UndoStep.DONE)
-        case UndoFailed() | TooLate() | CancelRequested():
+        case Obeyed(service=service, command=command, number=number):
+            return _with_obeyed(instance, service, command, number)
+        case Settled():
+            return replace(instance, settled=True)
+        case UndoFailed() | TooLate() | CancelRequested() | InDoubt():
             return _learn_trouble(instance, received)
         case _:
             assert_never(received)
 
 
-def _learn_trouble(instance: Instance, received: UndoFailed | TooLate | CancelRequested) -> Instance:
+def _with_obeyed(instance: Instance, service: str, command: Kind, number: int) -> Instance:
+    if instance.owed.get((service, command)) != number:
+        return instance
+    return replace(instance, owed={key: n for key, n in instance.owed.items() if key != (service, command)})
+
+
+def _learn_trouble(instance: Instance, received: UndoFailed | TooLate | CancelRequested | InDoubt) -> Instance:
+    if isinstance(received, InDoubt):
+        return _with_doubt(instance, received)
     if isinstance(received, CancelRequested):
-        if instance.cause is not None or instance.phase is not Phase.RUNNING:
+        if instance.cause is not None or instance.phase not in (Phase.RUNNING, Phase.READY):
             return instance
         return replace(instance, cause=Cause.CANCELLED, detail=received.reason[:500])
     if isinstance(received, TooLate):
@@ -57,6 +75,25 @@ def _learn_trouble(instance: Instance, received: UndoFailed | TooLate | CancelRe
         return instance
     detail = f"{received.step}: {received.reason}"[:500]
     return replace(_with_undo(instance, key, UndoStep.FAILED), stuck=Cause.UNDO_FAILED, stuck_detail=detail)
+
+
+def _with_doubt(instance: Instance, received: InDoubt) -> Instance:
+    key = RunKey(step=received.step, branch=received.branch)
+    known = instance.runs.get(key)
+    settled = known is not None and known.status in (RunStatus.DONE, RunStatus.REFUSED)
+    if instance.undos.get(key) is UndoStep.DONE or (settled and key not in instance.undos):
+        return instance
+    detail = f"{received.step}: {received.reason}"[:500]
+    return replace(instance, doubts=instance.doubts | {key}, stuck=Cause.IN_DOUBT, stuck_detail=detail)
+
+
+def _without_doubts(instance: Instance, keys: Iterable[RunKey]) -> Instance:
+    doubts = instance.doubts.difference(keys)
+    if doubts == instance.doubts:
+        return instance
+    over = not doubts and instance.stuck is Cause.IN_DOUBT
+    instance = replace(instance, doubts=doubts)
+    return freed(instance) if over else instance
 
 
 def _is_answered(instance: Instance, late: TooLate) -> bool:
@@ -72,22 +109,28 @@ def _with_answer(instance: Instance, service: str, answer: Answer) -> Instance:
     return replace(instance, answers={**instance.answers, service: answer})
 
 
-def _with_facts(topology: Topology, instance: Instance, facts: Iterable[RunFact]) -> Instance:
+def _with_facts(topology: Topology | None, instance: Instance, facts: Iterable[RunFact]) -> Instance:
     runs = dict(instance.runs)
+    ended: list[RunKey] = []
     for fact in facts:
         known = runs.get(fact.key)
-        named = fact.step in topology.steps or fact.step == topology.plan.start
+        named = topology is None or fact.step in topology.steps or fact.step == topology.plan.start
         if named and (known is None or RANK[fact.status] > RANK[known.status]):
             runs[fact.key] = fact
-    return replace(instance, runs=runs)
+            if fact.status in (RunStatus.DONE, RunStatus.REFUSED):
+                ended.append(fact.key)
+    return _without_doubts(replace(instance, runs=runs), ended)
 
 
 def _with_undo(instance: Instance, key: RunKey, undo: UndoStep) -> Instance:
     if instance.undos.get(key) is UndoStep.DONE:
         return instance
+    if undo is UndoStep.DONE:
+        instance = _without_doubts(instance, (key,))
     undos = {**instance.undos, key: undo}
-    freed = instance.stuck is Cause.UNDO_FAILED and UndoStep.FAILED not in undos.values()
-    return replace(instance, undos=undos, stuck=None if freed else instance.stuck)
+    over = instance.stuck is Cause.UNDO_FAILED and UndoStep.FAILED not in undos.values()
+    instance = replace(instance, undos=undos)
+    return freed(instance) if over else instance
 
 
 # --- the plan ------------------------------------------------------------------------------------------
@@ -97,19 +140,19 @@ def planned(instance: Instance) -> Instance:
     """Return an instance whose plan is known by now: that it was not is no reason to be stuck any more."""
     if instance.stuck is not Cause.PLAN_UNKNOWN:
         return instance
-    return replace(instance, stuck=None, stuck_detail="")
+    return freed(instance)
 
 
 def learn_unplanned(instance: Instance, reports: Iterable[Report], plan: str) -> Instance:
-    """Return an instance that keeps the facts of a saga whose plan is not known, marked as stuck."""
-    runs = dict(instance.runs)
+    """Return an instance that keeps what is reported of a saga whose plan is not known, marked as stuck.
+
+    Everything is learned, answers to commands too: another coordinator may know the plan and have sent them.
+    """
     for report in reports:
-        if isinstance(report, RunReported):
-            known = runs.get(report.fact.key)
-            if known is None or RANK[report.fact.status] > RANK[known.status]:
-                runs[report.fact.key] = report.fact
-        elif isinstance(report, CancelRequested) and instance.cause is None:
-            instance = replace(instance, cause=Cause.CANCELLED, detail=report.reason[:500])
+        instance = learn(None, instance, report)
     detail = f"plan {plan[:12]} is not known to the coordinator: add its file to the plans folder"
     # Nothing is due while nobody knows what to do: such rows must not fill the pages of the due ones.
-    return replace(instance, runs=runs, stuck=Cause.PLAN_UNKNOWN, stuck_detail=detail, due_at=None)
+    instance = replace(instance, due_at=None)
+    if instance.stuck is not None:
+        return instance  # what it is stuck with stays true, and must not be forgotten once the plan is known
+    return replace(instance, stuck=Cause.PLAN_UNKNOWN, stuck_detail=detail)

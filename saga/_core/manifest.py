@@ -12,8 +12,9 @@ from saga._core.definition import Saga, ServiceDefinition, milliseconds
 from saga._core.events import Event
 from saga._core.plan import PlanStep
 from saga._core.schemas import EventNeeds, EventSchema, Field, needs_of, schema_of, schema_text, unmet
-from saga._core.shape import plan_step, step_from_json, step_to_json
+from saga._core.shape import plan_receive, plan_step, step_from_json, step_to_json
 from saga._core.strict_json import load, mapping, positive, record, refuse, texts
+from saga._core.upcasting import readable
 
 _TOP: dict[str, type] = {"service": str, "sagas": list}
 _SAGA: dict[str, type] = {
@@ -26,6 +27,15 @@ _SAGA: dict[str, type] = {
     "emits": dict,
     "needs": dict,
 }
+_OPTIONAL: dict[str, object] = {"reads": {}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventReads:
+    """Be an event a service takes, and the `older` wire types it reads as that, newest first."""
+
+    type: str
+    older: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +43,7 @@ class SagaManifest:
     """Be one service's part in one saga version; `starts_with` is `""` unless the service starts it.
 
     `emits` has the schema of every event the service emits in it, `needs` the fields it requires of
-    every event it reacts to.
+    every event it reacts to and of every older version it reads; `reads` says which those are.
     """
 
     saga: str
@@ -44,6 +54,7 @@ class SagaManifest:
     steps: tuple[PlanStep, ...]
     emits: tuple[EventSchema, ...]
     needs: tuple[EventNeeds, ...]
+    reads: tuple[EventReads, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +79,26 @@ def _part(definition: ServiceDefinition, saga: Saga) -> SagaManifest:
     wanted = (saga.name, saga.version)
     steps = sorted((s for s in definition.steps if (s.saga, s.version) == wanted), key=lambda step: step.name)
     starts = [start.event for start in definition.starts if (start.saga, start.version) == wanted]
-    emitted = {event.wire_type: event for event in (*starts, *(e for step in steps for e in step.emits))}
-    received: dict[str, type[Event]] = {step.input.wire_type: step.input for step in steps}
+    outside = sorted((r for r in definition.receives if (r.saga, r.version) == wanted), key=lambda r: r.name)
+    sent = [*starts, *(r.event for r in outside), *(event for step in steps for event in step.emits)]
+    emitted = {event.wire_type: event for event in sent}
+    taken = {i.event.wire_type: i.event for step in steps for i in step.inputs}
+    versions = {name: readable(taken[name], definition.upcasters) for name in sorted(taken)}
+    received: dict[str, type[Event]] = {kin: event for read in versions.values() for kin, event in read.items()}
     return SagaManifest(
         saga=saga.name,
         version=saga.version,
         timeout_ms=milliseconds(saga.timeout, f"{saga}: timeout"),
         forward_window_ms=milliseconds(saga.forward_window, f"{saga}: forward_window"),
         starts_with=starts[0].wire_type if starts else "",
-        steps=tuple(plan_step(step) for step in steps),
+        steps=(*map(plan_step, steps), *map(plan_receive, outside)),
         emits=tuple(schema_of(emitted[name]) for name in sorted(emitted)),
         needs=tuple(needs_of(received[name]) for name in sorted(received)),
+        reads=tuple(
+            EventReads(type=name, older=tuple(kin for kin in read if kin != name))
+            for name, read in versions.items()
+            if len(read) > 1
+        ),
     )
 
 
@@ -102,7 +122,8 @@ def manifest_from_json(body: bytes) -> Manifest:
 
 
 def _saga_to_json(part: SagaManifest) -> dict[str, Any]:
-    return {
+    reads = {read.type: read.older for read in part.reads}
+    return ({"reads": reads} if reads else {}) | {
         "saga": part.saga,
         "version": part.version,
         "timeout_ms": part.timeout_ms,
@@ -115,7 +136,7 @@ def _saga_to_json(part: SagaManifest) -> dict[str, Any]:
 
 
 def _saga_from_json(value: object, service: str, where: str) -> SagaManifest:
-    found = record(value, _SAGA, f"{where}: a saga")
+    found = record(value, _SAGA, f"{where}: a saga", _OPTIONAL)
     where = f"{where}: {found['saga']} v{found['version']}"
     part = SagaManifest(
         saga=found["saga"],
@@ -126,6 +147,10 @@ def _saga_from_json(value: object, service: str, where: str) -> SagaManifest:
         steps=tuple(step_from_json(step, f"{where}: step") for step in found["steps"]),
         emits=tuple(_schema_from_json(name, value, where) for name, value in sorted(found["emits"].items())),
         needs=tuple(_needs_from_json(name, value, where) for name, value in sorted(found["needs"].items())),
+        reads=tuple(
+            EventReads(type=name, older=texts(value, f"{where}: reads: {name}"))
+            for name, value in sorted(found["reads"].items())
+        ),
     )
     _check_part(part, service, where)
     return part
@@ -158,9 +183,13 @@ def _check_part(part: SagaManifest, service: str, where: str) -> None:
         if step.service != service:
             refuse(f"{where}: step {step.name} belongs to another service; a manifest holds its own service's steps")
     emitted = {event for step in part.steps for event in step.emits} | ({part.starts_with} - {""})
+    taken = {taken.event for step in part.steps for taken in step.inputs}
+    if strange := sorted({read.type for read in part.reads} - taken):
+        refuse(f"{where}: reads names {', '.join(strange)}, which none of its steps takes; export it again")
+    older = {kin for read in part.reads for kin in read.older}
     for what, wanted, listed in (
         ("emits", emitted, {event.type for event in part.emits}),
-        ("needs", {step.reacts_to for step in part.steps}, {event.type for event in part.needs}),
+        ("needs", taken | older, {event.type for event in part.needs}),
     ):
         if wanted != listed:
             different = ", ".join(sorted(wanted ^ listed))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from saga._core.manifest import Manifest, SagaManifest
 from saga._core.plan_graph import Draft
 from saga._core.schemas import EventSchema, unmet
+from saga._core.words import StepKind
 
 Part = tuple[str, SagaManifest]
 """A service and its part in the saga at hand."""
@@ -25,6 +26,22 @@ def repeated(manifests: Sequence[Manifest]) -> list[str]:
         for name in sorted(set(names))
         if names.count(name) > 1
     ]
+
+
+def child_problems(draft: Draft, manifests: Sequence[Manifest]) -> list[str]:
+    """Return one sentence for each child saga that could not be undone with its parent; unknown ones are left alone."""
+    found: list[str] = []
+    for step in draft.steps:
+        if not step.child:
+            continue
+        parts = [part for m in manifests for part in m.sagas if f"{part.saga}.v{part.version}" == step.child]
+        pivots = [s.name for part in parts for s in part.steps if s.kind is StepKind.PIVOT]
+        if pivots:
+            found.append(
+                f"{step.name}: its child {step.child} has the pivot {pivots[0]}, after which it could not be undone "
+                f"with its parent; start a saga of its own, or take the pivot out"
+            )
+    return found
 
 
 def start_problems(draft: Draft) -> list[str]:
@@ -61,7 +78,7 @@ def _schema_problems(parts: Sequence[Part]) -> list[str]:
                 )
     for _, part in parts:
         for needs in part.needs:
-            who = ", ".join(step.name for step in part.steps if step.reacts_to == needs.type)
+            who = ", ".join(s.name for s in part.steps if any(taken.event == needs.type for taken in s.inputs))
             if needs.type in sent:
                 sender, schema = sent[needs.type]
                 found.extend(

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from saga._core.bodies import Closed, Committed, RefusalData, Report, RunFact, TooLate, UndoFailed, Undone
+from saga._core.bodies import Closed, Committed, InDoubt, RefusalData, Report, RunFact, TooLate, UndoFailed, Undone
 from saga._core.plan import PlanStep, Topology, Undoing
 from saga._core.rows import GateRow, RunRow
-from saga._core.words import Effects, GateState, RunKey, RunStatus, UndoStatus
+from saga._core.words import Effects, GateState, Mark, RunKey, RunStatus, UndoStatus
 
 ERROR_CHARS = 200
 
@@ -26,22 +26,33 @@ class Meeting(StrEnum):
     DUPLICATE = "duplicate"
     TURNED_AWAY = "turned_away"
     HELD = "held"
+    DELAYED = "delayed"
     EXPIRED = "expired"
 
 
-def meet(*, gate: GateRow | None, run: RunRow | None, expires_at: datetime, now: datetime) -> Meeting:
+def meet(
+    *,
+    gate: GateRow | None,
+    run: RunRow | None,
+    expires_at: datetime,
+    now: datetime,
+    not_before: datetime | None = None,
+) -> Meeting:
     """Return what to do with an event for a step, given the gate and the run row read under the lock.
 
-    The order matters: a run that exists is never run again, and a closed gate speaks before the expiry.
+    The order matters: a run that exists is never run again, a closed gate speaks before a person's hold, and
+    both before the expiry and the step's own delay (`not_before`).
     """
     if run is not None and run.status is not RunStatus.WAITING:
         return Meeting.DUPLICATE
     if gate is not None and gate.state is GateState.CLOSED:
         return Meeting.TURNED_AWAY
-    if gate is not None and gate.state is GateState.CLOSING:
+    if gate is not None and (gate.state is GateState.CLOSING or gate.mark is Mark.HELD):
         return Meeting.HELD
     until = gate.keep_until if gate is not None and gate.keep_until is not None else expires_at
-    return Meeting.EXPIRED if now >= max(until, expires_at) else Meeting.RUN
+    if now >= max(until, expires_at):
+        return Meeting.EXPIRED
+    return Meeting.DELAYED if not_before is not None and now < not_before else Meeting.RUN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +60,8 @@ class Turn:
     """Hold what one command or answer changes: rows to write and reports to send, in one transaction.
 
     `release` says that held deliveries of the saga go on now. `kick` says that outside work is due at
-    once in this process.
+    once in this process. `cancel_child` asks for the undo of the run's child saga. A run never stored (revision 0)
+    is inserted.
     """
 
     run: RunRow | None = None
@@ -58,6 +70,7 @@ class Turn:
     emit: RunRow | None = None
     release: bool = False
     kick: bool = False
+    cancel_child: RunKey | None = None
 
 
 # --- facts -----------------------------------------------------------------------------------------------
@@ -78,6 +91,7 @@ def fact_of(run: RunRow) -> RunFact:
         status=run.status,
         causes=run.causes,
         emits=emits,
+        fan_out=run.fan_out,
         at=run.done_at or run.created_at,
         attempts=run.attempt,
         refusal=refusal,
@@ -126,7 +140,20 @@ def close(
             return Turn(gate=closing, kick=True)
         return Turn(gate=closing, run=replace(pivot, pending_at=now, owner=""), kick=True)
     closed = _gate(topology, service, saga_id, gate, GateState.CLOSED, expires_at)
-    return Turn(gate=closed, reports=(Closed(service=service, runs=facts_of(rows)),), release=True)
+    never = _never_called(topology, pivot)
+    if never is not None:
+        rows = [never if row.key == never.key else row for row in rows]
+    report = Closed(service=service, runs=facts_of(rows))
+    return Turn(gate=closed, run=never, emit=never, reports=(report,), release=True)
+
+
+def _never_called(topology: Topology, pivot: RunRow | None) -> RunRow | None:
+    """Return the row of an outside pivot whose call nobody has taken on yet, and nobody may any more."""
+    if pivot is None or pivot.status is not RunStatus.INTENT:
+        return None
+    if topology.steps[pivot.step].effects is not Effects.EXTERNAL:
+        return None
+    return replace(pivot, status=RunStatus.FAILED, pending_at=None, owner="", error="closed before it was called")
 
 
 def _pivot_run(topology: Topology, service: str, rows: Iterable[RunRow]) -> RunRow | None:
@@ -137,8 +164,13 @@ def _pivot_run(topology: Topology, service: str, rows: Iterable[RunRow]) -> RunR
 
 
 def in_doubt(step: PlanStep, run: RunRow) -> bool:
-    """Return whether an outside call of this run may have happened without an answer."""
-    return step.effects is Effects.EXTERNAL and run.status in (RunStatus.INTENT, RunStatus.FAILED)
+    """Return whether an outside call of this run may have happened without an answer.
+
+    An intent nobody has taken on has not been called. Whoever takes it on raises its revision before the call, so
+    a turn that was decided by the row without a call, and makes an end of it, is then not written but decided anew.
+    """
+    outside = step.effects is Effects.EXTERNAL and run.status in (RunStatus.INTENT, RunStatus.FAILED)
+    return outside and run.called_at is not None
 
 
 def _gate(
@@ -188,16 +220,31 @@ def undo(
     if run is None:
         late = TooLate(service=service, step=key.step, branch=key.branch, reason="no run row after the expiry")
         return Turn(reports=(late,)) if now >= expires_at else Turn(gate=shut, reports=(undone,))
+    step = topology.steps.get(run.step)
+    if step is not None and step.effects is Effects.CHILD:
+        return _undo_child(run, shut)
     match run.undo:
         case UndoStatus.DONE:
             return Turn(gate=shut, reports=(undone,))
         case UndoStatus.FAILED:
             failed = UndoFailed(step=key.step, branch=key.branch, reason=run.error[:ERROR_CHARS])
             return Turn(gate=shut, reports=(failed,))
+        case UndoStatus.WANTED if run.pending_at is None:
+            doubt = InDoubt(step=key.step, branch=key.branch, reason=run.error[:ERROR_CHARS])
+            return Turn(gate=shut, reports=(doubt,))
         case UndoStatus.WANTED | UndoStatus.INTENT:
             return Turn(gate=shut, kick=True)
         case UndoStatus.NONE:
             return _first_undo(topology.steps.get(run.step), run, shut, now)
+
+
+def _undo_child(run: RunRow, shut: GateRow | None) -> Turn:
+    """Undo what lives in a child saga: ask for its undo, also again; it answers with its outcome."""
+    standing = run.status in (RunStatus.INTENT, RunStatus.DONE)
+    if run.undo is UndoStatus.DONE or not standing:
+        return Turn(gate=shut, reports=(Undone(step=run.step, branch=run.branch),))
+    wanted = None if run.undo is UndoStatus.WANTED else replace(run, undo=UndoStatus.WANTED, pending_at=None)
+    return Turn(run=wanted, gate=shut, cancel_child=run.key)
 
 
 def _first_undo(step: PlanStep | None, run: RunRow, shut: GateRow | None, now: datetime) -> Turn | Compensate:
@@ -217,8 +264,17 @@ def _first_undo(step: PlanStep | None, run: RunRow, shut: GateRow | None, now: d
 
 
 def compensating(run: RunRow, now: datetime) -> RunRow:
-    """Return the run once its outside compensation is due."""
-    return replace(run, undo=UndoStatus.INTENT, pending_at=now, owner="", attempt=0, error="")
+    """Return the run once its outside compensation is due; that has a key of its own, which nobody has seen yet."""
+    return replace(
+        run,
+        undo=UndoStatus.INTENT,
+        pending_at=now,
+        owner="",
+        attempt=0,
+        first_called_at=None,
+        called_at=None,
+        error="",
+    )
 
 
 def compensated(run: RunRow, now: datetime) -> Turn:

@@ -9,7 +9,10 @@ from typing import cast
 from saga._core.definition import ServiceDefinition, milliseconds
 from saga._core.plan import Plan, PlanStep, Undoing
 from saga._core.plan_graph import Coexistence, Draft
-from saga._core.shape import plan_step
+from saga._core.plan_joins import shape_problems
+from saga._core.shape import BESIDE_THE_SHAPE, plan_receive, plan_step
+from saga._core.upcasting import ways_of
+from saga._core.versions import as_taken
 from saga._core.words import StepKind
 
 MOST_STEPS = 200
@@ -31,16 +34,19 @@ def draft_problems(draft: Draft) -> list[str]:
         found.append(_cycle_problem(draft, cycle))
     else:
         found.extend(_emitter_problems(draft))
+        if not found:
+            found.extend(shape_problems(draft))
     found.extend(_undo_problems(draft))
     return found
 
 
 def _unfed(draft: Draft) -> list[str]:
     return [
-        f"{step.name}: reacts to {step.reacts_to}, which no step emits and no service starts the saga with; "
-        f"let a step return it, or correct the event's name or version"
+        f"{step.name}: reacts to {taken.event}, which no step emits and no service starts the saga with or receives "
+        f"from outside; let a step return it, or correct the event's name or version"
         for step in draft.steps
-        if step.reacts_to not in draft.emitters
+        for taken in step.inputs
+        if taken.event not in draft.emitters
     ]
 
 
@@ -55,6 +61,10 @@ def _step_problems(step: PlanStep) -> list[str]:
         )
     if step.kind is StepKind.PIVOT and step.undoing is not Undoing.NEVER:
         found.append(f"{step.name}: is the pivot, which is never undone, and yet has an undo; remove it")
+    if step.reacts_to and step.joins:
+        found.append(f"{step.name}: reacts to {step.reacts_to} and joins others; write the plan again")
+    if (step.kind is StepKind.RECEIVE) == bool(step.inputs):
+        found.append(f"{step.name}: is {step.kind} and takes {len(step.inputs)} events; write the plan again")
     if not step.emits and not step.ends:
         found.append(f"{step.name}: can neither emit an event nor end without one; add its event or None")
     return found
@@ -62,10 +72,13 @@ def _step_problems(step: PlanStep) -> list[str]:
 
 def _cycle_problem(draft: Draft, cycle: tuple[str, ...]) -> str:
     following = (*cycle[1:], cycle[0])
-    way = " ".join(
-        f"{step} -({draft.by_name[child].reacts_to})->" for step, child in zip(cycle, following, strict=True)
-    )
+    way = " ".join(f"{step} -({_between(draft, step, child)})->" for step, child in zip(cycle, following, strict=True))
     return f"{way} {cycle[0]} is a cycle, on which nothing can begin or end; let one of them emit an event of its own"
+
+
+def _between(draft: Draft, step: str, child: str) -> str:
+    taken = [i.event for i in draft.by_name[child].inputs]
+    return next(event for event in draft.by_name[step].emits if event in taken)
 
 
 def _emitter_problems(draft: Draft) -> list[str]:
@@ -90,24 +103,23 @@ def _undo_problems(draft: Draft) -> list[str]:
         f"{step.name}: cannot be undone, and {draft.saga} has no pivot after which it would not need to be; "
         f"add @{_function(step)}.compensation or compensation=NOTHING"
         for step in draft.steps
-        if step.undoing is Undoing.NEVER
+        if step.undoing is Undoing.NEVER and step.kind is not StepKind.RECEIVE
     ]
 
 
 def _pivot_problems(draft: Draft, pivot: str) -> list[str]:
     after = draft.reached(draft.children(pivot))
-    # A start's children are the only steps that run without a cause among the steps.
-    first = [child for start in draft.starts for child in draft.children(start)]
-    without = draft.reached(first, without=pivot)
+    without = _possible_without(draft, pivot)
     found: list[str] = []
     for step in draft.steps:
-        if step.name == pivot:
+        if step.name == pivot or step.kind is StepKind.RECEIVE:
             continue
         leads = pivot in draft.reached(draft.children(step.name))
         if leads:
             place = f"comes before the pivot {pivot}"
         elif step.name in after:
-            place = f"can run without the pivot {pivot}, as {step.reacts_to} is also emitted on a way around it"
+            events = " and ".join(taken.event for taken in step.inputs)
+            place = f"can run without the pivot {pivot}, as {events} is also emitted on a way around it"
         else:
             place = f"runs beside the pivot {pivot}, neither before nor after it"
         if not leads and step.kind is StepKind.STEP:
@@ -118,6 +130,16 @@ def _pivot_problems(draft: Draft, pivot: str) -> list[str]:
                 f"add @{_function(step)}.compensation or compensation=NOTHING"
             )
     return found
+
+
+def _possible_without(draft: Draft, pivot: str) -> frozenset[str]:
+    """Return the steps that may run although the pivot has not; a join needs all of its events."""
+    possible = set(draft.starts)
+    for name in draft.order:
+        taken = draft.by_name[name].inputs
+        if name != pivot and all(possible.intersection(draft.emitters.get(i.event, ())) for i in taken):
+            possible.add(name)
+    return frozenset(possible)
 
 
 def _not_retriable(step: PlanStep, pivot: str) -> str:
@@ -133,11 +155,17 @@ def _function(step: PlanStep) -> str:
 
 
 def check_service(definition: ServiceDefinition, plan: Plan) -> tuple[str, ...]:
-    """Return one sentence for each difference between code and plan; when empty, the code may run it."""
+    """Return one sentence for each difference between code and plan; when empty, the code may run it.
+
+    Code that reads an older version of an event as its own matches a plan in which that version is sent.
+    """
     wanted = (plan.saga, plan.version)
     title = f"{plan.saga} v{plan.version}"
-    coded = {s.name: plan_step(s) for s in definition.steps if (s.saga, s.version) == wanted}
     planned = {step.name: step for step in plan.steps if step.service == definition.name}
+    ways = ways_of(definition.upcasters)
+    coded = {s.name: plan_step(s) for s in definition.steps if (s.saga, s.version) == wanted}
+    coded |= {r.name: plan_receive(r) for r in definition.receives if (r.saga, r.version) == wanted}
+    coded = {n: as_taken(step, planned[n], ways) if n in planned else step for n, step in coded.items()}
     found = [
         f"{name} ({title}): is in the plan, but not in this code; deploy the code that has it, or run `saga plan`"
         for name in sorted(planned.keys() - coded.keys())
@@ -155,7 +183,8 @@ def _step_differences(coded: PlanStep, planned: PlanStep, title: str) -> list[st
     return [
         _difference(f"{coded.name} ({title})", field.name, getattr(coded, field.name), getattr(planned, field.name))
         for field in fields(PlanStep)
-        if _comparable(getattr(coded, field.name)) != _comparable(getattr(planned, field.name))
+        if field.name not in BESIDE_THE_SHAPE
+        and _comparable(getattr(coded, field.name)) != _comparable(getattr(planned, field.name))
     ]
 
 
@@ -171,7 +200,9 @@ def _difference(where: str, what: str, coded: object, planned: object) -> str:
 
 
 def _spelled(value: object) -> str:
-    return " | ".join(cast("tuple[str, ...]", value)) or "nothing" if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return " | ".join(map(str, cast("tuple[object, ...]", value))) or "nothing"
 
 
 def _start_differences(definition: ServiceDefinition, plan: Plan, title: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
 
-from saga._core.plan import PlanStep
+from saga._core.plan import PlanStep, scopes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,8 @@ class Draft:
         """Return who reacts to each event, sorted."""
         found: dict[str, list[str]] = {}
         for step in self.steps:
-            found.setdefault(step.reacts_to, []).append(step.name)
+            for taken in step.inputs:
+                found.setdefault(taken.event, []).append(step.name)
         return {event: tuple(sorted(names)) for event, names in found.items()}
 
     def children(self, name: str) -> tuple[str, ...]:
@@ -48,22 +49,24 @@ class Draft:
         events = (self.starts[name],) if name in self.starts else self.by_name[name].emits
         return tuple(child for event in events for child in self.reacting.get(event, ()))
 
-    def reached(self, first: Iterable[str], *, without: str = "") -> frozenset[str]:
-        """Return all steps reached from `first`, which count themselves, on ways that avoid `without`."""
+    def reached(self, first: Iterable[str]) -> frozenset[str]:
+        """Return all steps reached from `first`, which count themselves."""
         found: set[str] = set()
-        open_ends = [name for name in first if name != without]
+        open_ends = list(first)
         while open_ends:
             name = open_ends.pop()
             if name not in found:
                 found.add(name)
-                open_ends.extend(child for child in self.children(name) if child != without)
+                open_ends.extend(self.children(name))
         return frozenset(found)
 
     @cached_property
     def order(self) -> tuple[str, ...]:
         """Return steps after all their causes, then by name; steps on or after a cycle are missing."""
         waiting = {
-            step.name: sum(emitter in self.by_name for emitter in self.emitters.get(step.reacts_to, ()))
+            step.name: sum(
+                emitter in self.by_name for taken in step.inputs for emitter in self.emitters.get(taken.event, ())
+            )
             for step in self.steps
         }
         ready = sorted(name for name, causes in waiting.items() if causes == 0)
@@ -78,6 +81,11 @@ class Draft:
         return tuple(found)
 
     @cached_property
+    def scopes(self) -> Mapping[str, str]:
+        """Return the fan-out each event belongs to, `""` outside of one."""
+        return scopes_of(next(iter(self.starts.values()), ""), self.steps)
+
+    @cached_property
     def rank(self) -> Mapping[str, int]:
         """Return each step's place in the order."""
         return {name: number for number, name in enumerate(self.order)}
@@ -90,8 +98,8 @@ class Draft:
         way = [min(stuck)]
         # Going from a stuck step to one of its stuck causes never ends, so it must meet itself.
         while True:
-            causes = self.emitters[self.by_name[way[-1]].reacts_to]
-            cause = min(name for name in causes if name in stuck)
+            taken = self.by_name[way[-1]].inputs
+            cause = min(name for i in taken for name in self.emitters.get(i.event, ()) if name in stuck)
             if cause in way:
                 return tuple(reversed(way[way.index(cause) :]))
             way.append(cause)
@@ -122,5 +130,9 @@ class Coexistence:
         earlier, later = sorted((one, other), key=lambda emission: self.draft.rank.get(emission[0], -1))
         if later[0] in self.draft.starts:
             return True
-        cause = self.draft.by_name[later[0]].reacts_to
-        return any(self.both(earlier, (emitter, cause)) for emitter in self.draft.emitters.get(cause, ()))
+        # Of a join each input is looked at alone, so that too many rather than too few pairs count as possible.
+        for taken in self.draft.by_name[later[0]].inputs:
+            emitters = self.draft.emitters.get(taken.event, ())
+            if not any(self.both(earlier, (emitter, taken.event)) for emitter in emitters):
+                return False
+        return True

@@ -11,11 +11,12 @@ import orjson
 
 from saga._core.flow import flow_lines
 from saga._core.manifest import Manifest, SagaManifest
-from saga._core.manifest_check import parts_problems, repeated, start_problems
+from saga._core.manifest_check import child_problems, parts_problems, repeated, start_problems
+from saga._core.meeting import as_sent
 from saga._core.plan import Plan
 from saga._core.plan_check import draft_problems
 from saga._core.plan_graph import Draft
-from saga._core.shape import in_order, step_from_json, step_to_json
+from saga._core.shape import BESIDE_THE_SHAPE, in_order, step_from_json, step_to_json
 from saga._core.start import START
 from saga._core.strict_json import load, positive, record, refuse
 from saga.errors import PlanError
@@ -49,6 +50,7 @@ def build_plan(saga: str, version: int, manifests: Iterable[Manifest], revision:
     ]
     if not parts:
         raise PlanError([f"{saga} v{version}: no manifest has a part in it; correct the name, or add its services"])
+    parts, unclear = as_sent(parts)
     draft = Draft(
         saga=saga,
         version=version,
@@ -57,9 +59,11 @@ def build_plan(saga: str, version: int, manifests: Iterable[Manifest], revision:
     )
     problems = [
         *repeated(given),
+        *unclear,
         *start_problems(draft),
         *draft_problems(draft),
         *parts_problems(parts, f"{saga} v{version}"),
+        *child_problems(draft, given),
     ]
     if problems:
         raise PlanError(problems)
@@ -85,7 +89,11 @@ def _plan(draft: Draft, part: SagaManifest, revision: int) -> Plan:
 def plan_hash(plan: Plan) -> str:
     """Return the SHA-256 of the plan's shape: everything but `revision`, whatever the order of steps."""
     ordered = replace(plan, steps=tuple(sorted(plan.steps, key=lambda step: step.name)))
-    return sha256(orjson.dumps(_shape(ordered), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    shape = _shape(ordered)
+    for step in shape["steps"]:
+        for name in BESIDE_THE_SHAPE:
+            step.pop(name, None)
+    return sha256(orjson.dumps(shape, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def plan_to_json(plan: Plan) -> bytes:

@@ -9,32 +9,56 @@ from typing import Any
 from saga._core.declare import Service
 from saga._core.definition import (
     Binding,
+    Bindings,
+    ChildDefinition,
     CompensationDefinition,
+    InputDefinition,
+    ReceiveDefinition,
     Saga,
     ServiceDefinition,
     StartDefinition,
     StepDefinition,
+    Upcasters,
 )
 from saga._core.events import Event, Refusal
-from saga._core.function import Function, read_signature
-from saga._core.handlers import bind_compensation, check_ended, check_recorded, input_of, results_of
+from saga._core.function import Function, Signature, read_signature
+from saga._core.handlers import (
+    Results,
+    bind_compensation,
+    check_completed,
+    check_confirm,
+    check_ended,
+    check_recorded,
+    input_of,
+    inputs_of,
+    listed,
+    results_of,
+)
 from saga._core.plan import Undoing
-from saga._core.start import START
-from saga._core.step import CompensationDeclaration, Nothing, StepDeclaration
-from saga._core.words import Effects
+from saga._core.start import START, Start
+from saga._core.step import CompensationDeclaration, Joining, Nothing, StepDeclaration
+from saga._core.upcasting import check_ways, upcasters_of
+from saga._core.words import Effects, Takes
 from saga.errors import DeclarationError
 
 
 def resolve(service: Service) -> ServiceDefinition:
     """Return what one service declared, annotations read; raise DeclarationError for the first fault."""
+    upcasters = upcasters_of(service.name, service.declared.upcasters)
     definition = ServiceDefinition(
         name=service.name,
-        steps=tuple(_step(declaration) for declaration in service.declared.steps),
-        starts=_starts(service),
+        steps=tuple(_step(declaration, upcasters) for declaration in service.declared.steps),
+        starts=_starts(service, upcasters),
         migrations=service.migrations,
         sagas=_sagas(service),
+        receives=tuple(
+            ReceiveDefinition(name=r.name, saga=r.saga.name, version=r.saga.version, event=r.event)
+            for r in service.declared.receives
+        ),
+        upcasters=upcasters,
     )
     _check_wire_types((definition,))
+    check_ways(service.name, upcasters, _events_of(definition))
     return definition
 
 
@@ -57,6 +81,7 @@ def _sagas(service: Service) -> tuple[Saga, ...]:
         (
             *(start.saga for start in declared.starts),
             *(step.saga for step in declared.steps),
+            *(received.saga for received in declared.receives),
             *(saga for saga, _ in declared.ends),
         ),
         f"service {service.name}",
@@ -76,24 +101,40 @@ def _one_value_each(sagas: Iterable[Saga], who: str) -> tuple[Saga, ...]:
     return tuple(known.values())
 
 
-def _step(declaration: StepDeclaration) -> StepDefinition:
+def _step(declaration: StepDeclaration, upcasters: Upcasters) -> StepDefinition:
     where = declaration.where
     signature = read_signature(declaration.function, where)
-    received = input_of(signature, where)
-    results = results_of(signature, received, declaration.kind, where)
+    inputs, bindings = _inputs(declaration, signature)
+    received = tuple(taken.event for taken in inputs)
+    child = None if declaration.child is None else _child(declaration, declaration.child, signature)
+    if child is None:
+        results = results_of(signature, received, declaration.kind, where)
+    else:
+        results = _results_of_child(declaration, received)
     recorded = declaration.recorded
     if recorded is not None:
         check_recorded(read_signature(recorded, f"{where}: recorded"), results, f"{where}: recorded")
-    compensation = _compensation(declaration, received, results.stored)
+    confirm = declaration.confirm
+    if confirm is not None:
+        if declaration.joining is Joining.JOIN:
+            msg = f"{where}: confirm: a join cannot be confirmed; let a step after it make the call"
+            raise DeclarationError(msg)
+        check_confirm(read_signature(confirm, f"{where}: confirm"), received[0], results, f"{where}: confirm")
+    compensation = _compensation(declaration, tuple(map(_as_parameter, inputs)), results.stored)
     return StepDefinition(
         name=declaration.name,
         saga=declaration.saga.name,
         version=declaration.saga.version,
         kind=declaration.kind,
-        effects=Effects.LOCAL if declaration.calls is None else Effects.EXTERNAL,
+        effects=_effects(declaration),
         handler=declaration.function.handler,
-        bindings=(Binding.INPUT, Binding.RUN),
-        input=received,
+        bindings=bindings,
+        input=received[0],
+        inputs=inputs,
+        fan_out=results.fan_out,
+        delay_seconds=0.0 if declaration.delay is None else declaration.delay.total_seconds(),
+        within_seconds=0.0 if declaration.within is None else declaration.within.total_seconds(),
+        child=child,
         emits=results.emits,
         ends=results.ends,
         refuses=results.refuses,
@@ -102,12 +143,56 @@ def _step(declaration: StepDeclaration) -> StepDefinition:
         retry=declaration.retry,
         compensation=compensation,
         recorded=None if recorded is None else recorded.handler,
+        confirm=None if confirm is None else confirm.handler,
         undoing=_undoing(declaration, compensation),
+        upcasters=upcasters,
     )
 
 
+def _effects(declaration: StepDeclaration) -> Effects:
+    if declaration.child is not None:
+        return Effects.CHILD
+    return Effects.LOCAL if declaration.calls is None else Effects.EXTERNAL
+
+
+def _inputs(declaration: StepDeclaration, signature: Signature) -> tuple[tuple[InputDefinition, ...], Bindings]:
+    if declaration.joining is Joining.JOIN:
+        return inputs_of(signature, declaration.where)
+    return (InputDefinition(event=input_of(signature, declaration.where)),), (Binding.INPUT, Binding.RUN)
+
+
+def _as_parameter(taken: InputDefinition) -> Any:
+    return taken.event if taken.takes is Takes.ONE else listed(taken.event)
+
+
+def _child(declaration: StepDeclaration, start: Start[Any], signature: Signature) -> ChildDefinition:
+    if signature.returns != (start.event,):
+        msg = (
+            f"{declaration.where}: starts {start.saga}, so it returns its start event and nothing else; "
+            f"write `-> {start.event.__qualname__}`"
+        )
+        raise DeclarationError(msg)
+    return ChildDefinition(
+        start=start.name,
+        saga=start.saga.name,
+        version=start.saga.version,
+        event=start.event,
+        completed=None if declaration.completed is None else declaration.completed.handler,
+    )
+
+
+def _results_of_child(declaration: StepDeclaration, received: tuple[type[Event], ...]) -> Results:
+    """Return what the parent's step emits: what its `completed` returns, nothing where it has none."""
+    where = f"{declaration.where}: completed"
+    if declaration.completed is None:
+        return Results(emits=(), ends=True, refuses=())
+    signature = read_signature(declaration.completed, where)
+    check_completed(signature, where)
+    return results_of(signature, received, declaration.kind, where)
+
+
 def _compensation(
-    declaration: StepDeclaration, received: Any, results: tuple[Any, ...]
+    declaration: StepDeclaration, received: tuple[Any, ...], results: tuple[Any, ...]
 ) -> CompensationDefinition | None:
     declared = declaration.compensation
     if not isinstance(declared, CompensationDeclaration):
@@ -115,7 +200,7 @@ def _compensation(
     where = f"{declaration.where}: compensation"
     return CompensationDefinition(
         handler=declared.function.handler,
-        bindings=bind_compensation(read_signature(declared.function, where), received, results, where),
+        bindings=bind_compensation(read_signature(declared.function, where), received, results, where, declaration.joining),
         effects=Effects.LOCAL if declared.calls is None else Effects.EXTERNAL,
         dependency=declared.calls,
         timeout_seconds=declared.timeout.total_seconds(),
@@ -124,12 +209,14 @@ def _compensation(
 
 
 def _undoing(declaration: StepDeclaration, compensation: CompensationDefinition | None) -> Undoing:
+    if declaration.child is not None:
+        return Undoing.CHILD
     if compensation is not None:
         return Undoing(compensation.effects.value)
     return Undoing.NOTHING if declaration.compensation is Nothing.NOTHING else Undoing.NEVER
 
 
-def _starts(service: Service) -> tuple[StartDefinition, ...]:
+def _starts(service: Service, upcasters: Upcasters) -> tuple[StartDefinition, ...]:
     ends: dict[tuple[str, int], Function] = {}
     for saga, function in service.declared.ends:
         where = f"{service.name}.on_end ({saga})"
@@ -151,9 +238,17 @@ def _starts(service: Service) -> tuple[StartDefinition, ...]:
                 version=start.saga.version,
                 event=start.event,
                 on_end=None if end is None else end.handler,
+                upcasters=upcasters,
             )
         )
     return tuple(found)
+
+
+def _events_of(definition: ServiceDefinition) -> list[type[Event]]:
+    events = [start.event for start in definition.starts]
+    for step in definition.steps:
+        events += (step.input, *(taken.event for taken in step.inputs), *step.emits)
+    return events
 
 
 def _check_wire_types(definitions: Iterable[ServiceDefinition]) -> None:
@@ -161,9 +256,13 @@ def _check_wire_types(definitions: Iterable[ServiceDefinition]) -> None:
     known: dict[str, tuple[type, str]] = {}
     for definition in definitions:
         used: list[tuple[str, type[Event | Refusal]]] = [(start.name, start.event) for start in definition.starts]
+        used += [(received.name, received.event) for received in definition.receives]
         for step in definition.steps:
-            used += [(step.name, event) for event in (step.input, *step.emits)]
+            used += [(step.name, event) for event in (*(taken.event for taken in step.inputs), *step.emits)]
             used += [(step.name, refusal) for refusal in step.refuses]
+        for upcaster in definition.upcasters.values():
+            where = f"{definition.name}: upcaster {upcaster.name}"
+            used += [(where, upcaster.source), (where, upcaster.target)]
         for where, payload in used:
             first, first_where = known.setdefault(payload.wire_type, (payload, where))
             if first is not payload:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from saga._core.audit import AuditRow
 from saga._core.envelope import Delivery
-from saga._core.words import GateState, Reason, RunKey, RunStatus, UndoStatus
+from saga._core.words import GateState, Mark, Reason, RunKey, RunStatus, UndoStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,10 @@ class RunRow:
     read. `pending_at` is set exactly while outside work is outstanding: whoever finds it in the past
     may take the run over. `attempt` counts calls of the action, or of the compensation once `undo` is
     not NONE; it is the fencing token of whoever owns the pending work. `input`/`result` are JSON
-    payloads. `outcome` is set on start rows only.
+    payloads; a waiting join keeps what it has gathered in `input`. `fan_out` counts the elements of a result
+    that is a list. `generation` counts the outside calls proven not to have happened; `first_called_at` and
+    `called_at` are the first and the last call of this generation, None when nobody has called. `outcome` is
+    set on start rows only.
     """
 
     saga_id: str
@@ -33,6 +37,10 @@ class RunRow:
     input: bytes | None = None
     result_type: str = ""
     result: bytes | None = None
+    fan_out: int | None = None
+    generation: int = 0
+    first_called_at: datetime | None = None
+    called_at: datetime | None = None
     attempt: int = 0
     owner: str = ""
     pending_at: datetime | None = None
@@ -57,13 +65,32 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakenRun:
+    """Be a run as its new owner has it: `run.called_at` is the time it was taken at, on the database clock.
+
+    `called_at` is what that was before: the last call made, None when nobody has called. `owner` is who had the
+    run and has not been heard of, "" when nobody had it.
+    """
+
+    run: RunRow
+    called_at: datetime | None = None
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateRow:
-    """Say whether one saga may still run at one service; no row means open."""
+    """Say whether one saga may still run at one service; no row means open.
+
+    `mark` says whether a person holds the saga; commands older than `mark_number` are ignored. `keep_until` is
+    later than `expires_at` when the coordinator has asked for more time.
+    """
 
     saga_id: str
     service: str
     plan: str
     state: GateState
+    mark: Mark = Mark.FREE
+    mark_number: int = 0
     keep_until: datetime | None = None
     expires_at: datetime
     traceparent: str = ""
@@ -98,8 +125,8 @@ DeliveryKey = tuple[str, str, str, str]
 class DeliveryRow:
     """Be one delivery that waits in the database instead of in the log (retry, parked, held, dead).
 
-    `id` is 0 until stored. `attempt` counts what has been tried. `error` says why it lies here. `step` is the
-    one step it waits for, "" when it stands for the whole delivery. `message_id` is the CloudEvents ID, "" when
+    `id` is 0 until stored. `attempt` counts what has been tried, `first_at` is when that began, None before.
+    `error` says why it lies here. `step` is the one step it waits for, "" when it stands for the whole delivery. `message_id` is the CloudEvents ID, "" when
     there is none to be read.
     """
 
@@ -111,13 +138,14 @@ class DeliveryRow:
     error: str = ""
     step: str = ""
     message_id: str = ""
+    first_at: datetime | None = None
     raw: Delivery
     id: int = 0
 
     @property
     def key(self) -> DeliveryKey | None:
         """Return what no two rows that wait for an attempt or a gate may share; None: as many as there are."""
-        if not self.message_id or self.reason not in (Reason.RETRY, Reason.HELD):
+        if not self.message_id or self.reason not in (Reason.RETRY, Reason.DELAYED, Reason.HELD):
             return None
         return (self.service, self.saga_id, self.step, self.message_id)
 
@@ -127,8 +155,8 @@ class Changes:
     """Hold everything one participant transaction writes; stored in one statement, all or nothing.
 
     `insert_deliveries` with a key that is stored are merged into that row. `update_deliveries` are waiting rows, by
-    ID, that go on waiting; no key may be inserted together with the deletion or the update of its row.
-    `release` names sagas whose HELD deliveries become due at once (reason RETRY).
+    ID, that go on waiting or become dead; no key may be inserted together with the deletion or the update of its row.
+    `release` names sagas whose HELD deliveries, and those between two attempts, become due at once (reason RETRY).
     """
 
     insert_runs: tuple[RunRow, ...] = ()
@@ -195,13 +223,14 @@ class CoordinatorChanges:
 
     `cursors` pairs the cursor as read (`None`: there was no row) with the one to store; the swap
     happens only if the stored position is still the one read. `dead` are records that could not be
-    read; they are kept in the coordinator's own `saga_delivery`.
+    read; they are kept in the coordinator's own `saga_delivery`. `audits` say what people did.
     """
 
     instances: tuple[InstanceRow, ...] = ()
     outbox: tuple[OutboxRow, ...] = ()
     cursors: tuple[tuple[Cursor | None, Cursor], ...] = ()
     dead: tuple[DeliveryRow, ...] = ()
+    audits: tuple[AuditRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar
 
 from saga._core.definition import Saga
@@ -12,6 +14,14 @@ START: Final = "start"
 """The function part of a start run's name."""
 
 Started = TypeVar("Started", bound=Event)
+
+
+class WhenOpen(StrEnum):
+    """Say what becomes of a start while the fleet leaves a dependency alone that its plan calls."""
+
+    LET_THROUGH = "let_through"
+    HOLD = "hold"
+    REFUSE = "refuse"
 
 
 class Starter(Protocol):
@@ -25,11 +35,23 @@ class Starter(Protocol):
 class Start(Generic[Started]):
     """Be how a service starts one saga; calling it starts a saga in the app bound last.
 
-    `name` is the start run's name (`orders.start`).
+    `name` is the start run's name (`orders.start`). A held start waits for at most `hold_seconds`.
     """
 
-    def __init__(self, *, name: str, service: str, saga: Saga, event: type[Started]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        service: str,
+        saga: Saga,
+        event: type[Started],
+        when_open: WhenOpen = WhenOpen.LET_THROUGH,
+        hold_seconds: float = 10.0,
+    ) -> None:
         self.event = event
+        if not 0 < hold_seconds < math.inf:
+            msg = f"{name} ({saga}): hold_seconds={hold_seconds}; write how long a caller may wait, such as 10"
+            raise DeclarationError(msg)
         if not is_event(event):
             msg = (
                 f"{name} ({saga}): {event!r} is not an Event class; write `class "
@@ -39,6 +61,8 @@ class Start(Generic[Started]):
         self.name = name
         self.service = service
         self.saga = saga
+        self.when_open = when_open
+        self.hold_seconds = hold_seconds
         self._starters: list[Starter] = []
 
     def bind(self, starter: Starter) -> None:
@@ -55,7 +79,9 @@ class Start(Generic[Started]):
         """Start a saga with `event` and return its handle.
 
         With a business `key` a repeated start finds the first saga. With a `connection` the start is part of
-        the transaction open there. Raises NotRunning outside of a running app.
+        the transaction open there. While a dependency is out that the plan calls, waits or raises Overloaded as
+        `when_open` says; nobody waits inside of an open transaction, there HOLD refuses too. Raises NotRunning
+        outside of a running app.
         """
         if type(event) is not self.event:
             msg = f"{self.name} ({self.saga}): starts with {self.event.__qualname__}, not {type(event).__qualname__}"

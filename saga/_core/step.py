@@ -1,24 +1,27 @@
-"""Declare a step's other halves next to it: how it is undone, what is recorded of an outside call."""
+"""Declare a step's other halves next to it: how it is undone, and how an outside call is recorded and confirmed."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from saga._core.definition import Dependency, Saga, milliseconds
 from saga._core.events import Event, Refusal
 from saga._core.function import Function, declared_function
 from saga._core.retry import Retry
+from saga._core.start import Start
 from saga._core.words import StepKind
 from saga.errors import DeclarationError
 
 P = ParamSpec("P")
-Result = TypeVar("Result", bound=Event | Refusal | None)
+Result = TypeVar("Result", bound=Event | Refusal | Sequence[Event] | None)
+Completed = TypeVar("Completed", bound=Callable[..., Coroutine[Any, Any, Event | None]])
 Silent = TypeVar("Silent", bound=Callable[..., Coroutine[Any, Any, None]])
+Found = TypeVar("Found", bound="Event | Refusal | NotFound | None")
 
 
 class Nothing(Enum):
@@ -29,6 +32,23 @@ class Nothing(Enum):
 
 NOTHING: Final = Nothing.NOTHING
 """Say of a step that there is nothing to undo: `@service.step(saga, compensation=NOTHING)`."""
+
+
+class NotFound(Enum):
+    """Be the type of NOT_FOUND, for the annotation of a `confirm`: `-> Captured | Declined | NotFound`."""
+
+    NOT_FOUND = "not_found"
+
+
+NOT_FOUND: Final = NotFound.NOT_FOUND
+"""Say in a `confirm` that the outside system knows nothing of the call."""
+
+
+class Joining(StrEnum):
+    """Say whether a step takes one event or joins several."""
+
+    ONE = "one"
+    JOIN = "join"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +63,7 @@ class CompensationDeclaration:
 
 @dataclass(slots=True, kw_only=True)
 class StepDeclaration:
-    """Hold a step as its decorators got it; compensation and `recorded` arrive after the step itself."""
+    """Hold a step as its decorators got it; compensation, `recorded`, `confirm` arrive after the step itself."""
 
     name: str
     saga: Saga
@@ -54,6 +74,12 @@ class StepDeclaration:
     calls: Dependency | None
     compensation: CompensationDeclaration | Nothing | None
     recorded: Function | None = None
+    confirm: Function | None = None
+    delay: timedelta | None = None
+    within: timedelta | None = None
+    joining: Joining = Joining.ONE
+    child: Start[Any] | None = None
+    completed: Function | None = None
 
     @property
     def where(self) -> str:
@@ -124,6 +150,26 @@ class Step(Generic[P, Result]):
         declaration.recorded = declared_function(function, where)
         return function
 
+    def confirm(
+        self, function: Callable[P, Coroutine[Any, Any, Found]]
+    ) -> Callable[P, Coroutine[Any, Any, Found]]:
+        """Declare how the outside system is asked what came of a call; takes (event, run), returns what it found.
+
+        It asks by `run.idempotency_key` and changes nothing there. It returns what the step would have returned,
+        or NOT_FOUND. It is asked before a call that nobody answered is repeated or undone. NOT_FOUND is believed
+        once the last call can no longer be under way (`Dependency.max_in_flight`).
+        """
+        declaration = self.declaration
+        where = f"{declaration.where}: confirm"
+        if declaration.calls is None:
+            msg = f"{where}: a step without calls= calls nothing outside; remove it, or declare the step with calls="
+            raise DeclarationError(msg)
+        if declaration.confirm is not None:
+            msg = f"{where} is declared twice; keep one"
+            raise DeclarationError(msg)
+        declaration.confirm = declared_function(function, where)
+        return function
+
     def _compensate(self, undo: Any, calls: Dependency | None, timeout: timedelta | None, retry: Retry | None) -> None:
         declaration = self.declaration
         where = f"{declaration.where}: compensation"
@@ -145,6 +191,28 @@ class Step(Generic[P, Result]):
             timeout=declaration.timeout if timeout is None else timeout,
             retry=UNDO_RETRY if retry is None else retry,
         )
+
+
+class ChildStep(Step[P, Result]):
+    """Be a declared step whose effect is a child saga."""
+
+    def completed(self, function: Completed) -> Completed:
+        """Declare what the parent goes on with once the child has completed; takes (ended, run), returns an event.
+
+        It runs in the transaction that ends the step, and may run more than once like any handler.
+        """
+        declaration = self.declaration
+        where = f"{declaration.where}: completed"
+        if declaration.completed is not None:
+            msg = f"{where} is declared twice; keep one"
+            raise DeclarationError(msg)
+        declaration.completed = declared_function(function, where)
+        return function
+
+    def _compensate(self, undo: Any, calls: Dependency | None, timeout: timedelta | None, retry: Retry | None) -> None:
+        del undo, calls, timeout, retry
+        msg = f"{self.declaration.where}: compensation: a child saga is undone by its own steps; remove this function"
+        raise DeclarationError(msg)
 
 
 UNDO_RETRY = Retry(attempts=50, base_seconds=0.2, cap_seconds=60.0)

@@ -34,8 +34,13 @@ def load(body: bytes, what: str) -> Any:
         refuse(f"{what} is not JSON ({error}); write it again with the `saga` command, do not edit it by hand")
 
 
-def record(value: object, keys: Mapping[str, type], where: str) -> dict[str, Any]:
-    """Return an object that has exactly these keys, each of exactly this type."""
+def record(
+    value: object, keys: Mapping[str, type], where: str, optional: Mapping[str, object] | None = None
+) -> dict[str, Any]:
+    """Return an object that has exactly these keys, each of exactly this type; `optional` ones have a default."""
+    if optional:
+        value = {**optional, **mapping(value, where)}
+        keys = {**keys, **{key: type(default) for key, default in optional.items()}}
     found = mapping(value, where)
     if missing := sorted(keys.keys() - found.keys()):
         refuse(f"{where}: {', '.join(missing)} missing; write the file again with the `saga` command")
@@ -70,6 +75,13 @@ def word(value: object, words: type[Word], where: str) -> Word:
         if value == member.value:
             return member
     refuse(f"{where} is {value!r}; it must be one of {', '.join(member.value for member in words)}")
+
+
+def counted(value: int, where: str) -> int:
+    """Return a number from 0."""
+    if value < 0:
+        refuse(f"{where} is {value}; it must not be negative")
+    return value
 
 
 def positive(value: int, where: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 RUNS = "saga.runs"
 OUTCOMES = "saga.outcomes"
 PLANS = "saga.plans"
+MANIFESTS = "saga.manifests"
+BREAKERS = "saga.breakers"
 
 
 def events_topic(service: str) -> str:

@@ -7,18 +7,30 @@ from enum import StrEnum
 
 
 class StepKind(StrEnum):
-    """Say what a step promises: undoable, the point of no return, or certain to succeed in the end."""
+    """Say what a step promises: undoable, the point of no return, or certain to succeed in the end.
+
+    RECEIVE is no handler: it stands for an event that comes from outside of the saga.
+    """
 
     STEP = "step"
     PIVOT = "pivot"
     RETRIABLE = "retriable"
+    RECEIVE = "receive"
+
+
+class Takes(StrEnum):
+    """Say how many events of one type an input takes: the one of its branch, or that of every branch."""
+
+    ONE = "one"
+    EVERY = "every"
 
 
 class Effects(StrEnum):
-    """Say where a handler's effect lives: in the service's own database, or outside of it."""
+    """Say where a step's effect lives: in the service's own database, outside of it, or in a child saga."""
 
     LOCAL = "local"
     EXTERNAL = "external"
+    CHILD = "child"
 
 
 class RunStatus(StrEnum):
@@ -58,6 +70,13 @@ class GateState(StrEnum):
     CLOSED = "closed"
 
 
+class Mark(StrEnum):
+    """Say whether a person holds a saga; a mark beside its gate, never a state of it."""
+
+    FREE = "free"
+    HELD = "held"
+
+
 class Kind(StrEnum):
     """Name every kind of message on the wire (extension attribute `sagakind`)."""
 
@@ -69,15 +88,37 @@ class Kind(StrEnum):
     UNDO_FAILED = "undo_failed"
     TOO_LATE = "too_late"
     CANCEL = "cancel"
+    IN_DOUBT = "in_doubt"
+    OBEYED = "obeyed"
+    SETTLED = "settled"
     CLOSE = "close"
     UNDO = "undo"
+    HOLD = "hold"
+    RELEASE = "release"
+    KEEP = "keep"
+    RETRY = "retry"
+    SKIP = "skip"
+    RESOLVE = "resolve"
     OUTCOME = "outcome"
 
 
 REPORT_KINDS = frozenset(
-    {Kind.RUN, Kind.CLOSED, Kind.COMMITTED, Kind.UNDONE, Kind.UNDO_FAILED, Kind.TOO_LATE, Kind.CANCEL}
+    {
+        Kind.RUN,
+        Kind.CLOSED,
+        Kind.COMMITTED,
+        Kind.UNDONE,
+        Kind.UNDO_FAILED,
+        Kind.TOO_LATE,
+        Kind.CANCEL,
+        Kind.IN_DOUBT,
+        Kind.OBEYED,
+        Kind.SETTLED,
+    }
 )
-COMMAND_KINDS = frozenset({Kind.CLOSE, Kind.UNDO})
+COMMAND_KINDS = frozenset(
+    {Kind.CLOSE, Kind.UNDO, Kind.HOLD, Kind.RELEASE, Kind.KEEP, Kind.RETRY, Kind.SKIP, Kind.RESOLVE}
+)
 
 
 class Ending(StrEnum):
@@ -95,10 +136,25 @@ class Purpose(StrEnum):
     RESOLVE = "resolve"
 
 
+class Part(StrEnum):
+    """Say which half of a step is meant."""
+
+    ACTION = "action"
+    COMPENSATION = "compensation"
+
+
+class Verdict(StrEnum):
+    """Say what a person has found out about an outside call in doubt."""
+
+    HAPPENED = "happened"
+    NOT_HAPPENED = "not_happened"
+
+
 class Reason(StrEnum):
     """Say why a delivery lies in a row instead of having been handled."""
 
     RETRY = "retry"
+    DELAYED = "delayed"
     PARKED = "parked"
     HELD = "held"
     DEAD = "dead"
@@ -114,6 +170,7 @@ class Cause(StrEnum):
     OVERDUE = "overdue"
     UNDO_FAILED = "undo_failed"
     TOO_LATE = "too_late"
+    IN_DOUBT = "in_doubt"
     PLAN_UNKNOWN = "plan_unknown"
 
 

@@ -10,14 +10,16 @@ from typing import assert_never
 import anyio
 
 from saga._core.batching import BatchSize
+from saga._core.participant import Meeting
 from saga._core.rows import Snapshot
+from saga._core.words import GateState
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import end_turn
-from saga._runtime.handlers import HandlerTrouble
 from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
 from saga._runtime.sorting import buried
 from saga._runtime.steps import Trouble, give_up, meet_step
+from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing, after_commit
 from saga.errors import Conflict, Contended, Gone, StoreError, StoreUnavailable
 from saga.ports import Claim, UnitOfWork
@@ -98,6 +100,10 @@ class BatchRunner:
             writing.used_rows.append(item.row)
         match item:
             case AsideItem():
+                gate = seen.gates.get(item.saga_id) if item.is_parked_event else None
+                if gate is not None and gate.state is GateState.CLOSED:
+                    self._context.count(Meeting.TURNED_AWAY.value)
+                    return
                 writing.put_aside(self._context, item)
             case EndItem():
                 await self._end(unit, seen, writing, item)
@@ -107,9 +113,9 @@ class BatchRunner:
                 assert_never(item)
 
     async def _end(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: EndItem) -> None:
-        start = writing.updates.get(item.run_id) or seen.runs.get(item.run_id)
+        start = writing.run(item.run_id, seen)
         try:
-            ended = await end_turn(self._context, unit, item, start)
+            ended = await end_turn(self._context, unit, item, start, writing)
         except HandlerTrouble as trouble:
             raise Trouble(item, trouble) from trouble
         if ended is not None:
@@ -117,7 +123,7 @@ class BatchRunner:
             writing.ended.append(item.run_id[0])
 
     def _claim(self, items: Sequence[BatchItem]) -> Claim:
-        sagas = sorted({item.envelope.saga_id for item in items if not isinstance(item, AsideItem)})
+        sagas = sorted({saga_id for item in items if (saga_id := _gated(item))})
         timeout = self._context.tuning.lock_timeout_seconds if len(items) > 1 else None
         return Claim(service=self._context.service, sagas=tuple(sagas), lock_timeout_seconds=timeout)
 
@@ -193,3 +199,10 @@ class BatchRunner:
     async def _pause(self, failures: int) -> None:
         cap = self._context.tuning.contention_pause_seconds * 2.0 ** min(failures - 1, 8)
         await anyio.sleep(min(PAUSE_CAP_SECONDS, cap) * self._context.rng.random())
+
+
+def _gated(item: BatchItem) -> str:
+    """Return the saga whose gate decides what becomes of an item; "" when none does."""
+    if isinstance(item, AsideItem):
+        return item.saga_id if item.is_parked_event else ""
+    return item.envelope.saga_id

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import anyio
 
-from saga._core.answers import AnswerFromOutside, Raised, Work, answered, is_stale, work_of
+from saga._core.answers import (
+    AnswerFromOutside,
+    Raised,
+    Unanswerable,
+    Work,
+    answered,
+    is_stale,
+    work_of,
+)
+from saga._core.breaker import CallOutcome
 from saga._core.definition import Binding, StepDefinition
-from saga._core.events import Event, Refusal
-from saga._core.ids import idempotency_key
+from saga._core.doubt import Question, as_before, forgotten, is_forgotten, is_repeatable, nothing_found, question
+from saga._core.events import Event
 from saga._core.participant import Turn, compensated, compensation_raised
 from saga._core.plan import Topology
-from saga._core.rows import RunRow, Snapshot
+from saga._core.rows import RunRow, Snapshot, TakenRun
 from saga._core.run import Run
-from saga._core.words import Effects, Purpose
+from saga._core.step import NotFound
+from saga._core.words import Effects
+from saga._runtime.asking import Heard, ask, memory_of
+from saga._runtime.beating import Hold
 from saga._runtime.context import ServiceContext
+from saga._runtime.failing import following
 from saga._runtime.handlers import (
-    HandlerTrouble,
-    answer_of,
+    Result,
     call,
     call_compensation,
-    checked,
     is_broken,
     raise_if_store,
 )
+from saga._runtime.inputs import Values
+from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.turns import write_turn
 from saga.errors import Conflict, Contended, StoreError, StoreUnavailable
 from saga.ports import Claim, Lock, SpanKind, UnitOfWork
@@ -58,10 +71,21 @@ async def _compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork | No
         raise _trouble(error) from error
 
 
+def _given_up(reason: str) -> _Decide:
+    """Give a compensation up that may have happened under a key nobody may remember."""
+
+    async def give_up(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
+        del unit
+        log.error("compensation of %s of %s needs a person: %s", current.step, current.saga_id, reason)
+        return compensation_raised(current, reason, attempts=0, retry_at=seen.now)
+
+    return give_up
+
+
 def dependency_of(context: ServiceContext, run: RunRow) -> str:
     """Return the name of what a run's pending work calls; "" when it calls nothing, or nothing known here."""
     topology = context.plans.topology(run.plan)
-    if topology is None or context.plans.problems(context.service, run.plan):
+    if topology is None or run.step in context.plans.fitness(context.service, run.plan).steps:
         return ""
     step = context.step(topology.plan.saga, topology.plan.version, run.step)
     undoing = work_of(run) is Work.COMPENSATE
@@ -72,93 +96,93 @@ def dependency_of(context: ServiceContext, run: RunRow) -> str:
 class Caller:
     """Perform the pending work of leased runs, one call at a time for each.
 
-    `called` is told when the call of a run is over: what remains is to store its answer.
+    `called` is told when the call of a run is over, and what it has told about its dependency, None for nothing:
+    what remains is to store its answer.
     """
 
-    def __init__(self, context: ServiceContext, called: Callable[[RunRow], None]) -> None:
+    def __init__(self, context: ServiceContext, called: Callable[[RunRow, CallOutcome | None], None]) -> None:
         """Call for `context`'s service."""
         self._context = context
         self._called = called
 
-    async def perform(self, run: RunRow) -> None:
+    def knows(self, run: RunRow) -> bool:
+        """Return whether this process has the plan of a run, and code for its step that fits."""
+        plans = self._context.plans
+        return (
+            plans.topology(run.plan) is not None
+            and run.step not in plans.fitness(self._context.service, run.plan).steps
+        )
+
+    async def perform(self, hold: Hold) -> None:
         """Do what a leased run needs next and store what came of it; raises StoreError when that was not possible."""
-        context = self._context
+        context, run = self._context, hold.run
         topology = context.plans.topology(run.plan)
-        if topology is None or context.plans.problems(context.service, run.plan):
-            context.count("pending_parked")
-            return  # leased: a replica that knows the plan takes it when the lease has passed
-        plan = topology.plan
-        step = context.step(plan.saga, plan.version, run.step)
+        assert topology is not None
+        step = context.step(topology.plan.saga, topology.plan.version, run.step)
         if work_of(run) is Work.COMPENSATE:
-            await self._compensate(topology, step, run)
+            await self._compensate(topology, step, hold)
         else:
-            await self._act(topology, step, run)
+            await self._act(topology, step, hold)
 
-    async def _act(self, topology: Topology, step: StepDefinition, run: RunRow) -> None:
-        purpose = Purpose.ACT if work_of(run) is Work.ACT else Purpose.RESOLVE
-        attributes = {"saga.id": run.saga_id, "saga.step": run.step, "saga.purpose": purpose.value}
-        with self._context.tracer.span(f"call {run.step}", SpanKind.INTERNAL, run.traceparent, attributes) as span:
-            given = Run(
-                saga_id=run.saga_id,
-                step=run.step,
-                branch=run.branch,
-                attempt=run.attempt + 1,
-                purpose=purpose,
-                tenant=run.tenant,
-                idempotency_key=idempotency_key(run.saga_id, run.step, run.branch),
-            )
-            result: Event | Refusal | None = None
-            answer: AnswerFromOutside | str
-            try:
-                values = {Binding.INPUT: step.input.model_validate_json(run.input or b"{}")}
-                raw = await call(step.handler, step.bindings, values, given, step.timeout_seconds)
-                result = checked(raw, step)
-                answer = answer_of(result)
-            except Exception as error:  # noqa: BLE001 - the user's code, or what it has returned: the attempt counts
-                trouble = _trouble(error)
-                span.fail(trouble.error)
-                answer, result = str(trouble), None
-            self._called(run)
-            await self._store_answer(topology, step, run, answer, result)
+    async def _act(self, topology: Topology, step: StepDefinition, hold: Hold) -> None:
+        memory, taken = memory_of(step), hold.taken
+        asked = question(taken, memory, probed=step.confirm is not None)
+        heard: Heard | None = None
+        if asked is not Question.NONE:
+            heard = await ask(self._context.tracer, step, hold, asked)
+            if heard is None:
+                return  # lost: whoever has taken the run over finds out
+        self._called(hold.run, heard.outcome if heard else None)
 
-    async def _store_answer(
-        self,
-        topology: Topology,
-        step: StepDefinition,
-        run: RunRow,
-        answer: AnswerFromOutside | str,
-        result: Event | Refusal | None,
-    ) -> None:
         async def decide(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
-            nonlocal answer
-            if step.recorded is not None and isinstance(result, Event) and not isinstance(answer, str):
-                try:
-                    await self._record(step, unit, run, result)
-                except HandlerTrouble as trouble:
-                    raise _RecordedRaised(trouble) from trouble
-            known = self._raised(step, run, answer, seen.now) if isinstance(answer, str) else answer
-            gate = seen.gates.get(run.saga_id)
-            return answered(topology, current, gate, seen.runs.values(), known, seen.now)
+            answer = forgotten(memory) if heard is None else await self._meaning(unit, step, taken, heard, seen.now)
+            if isinstance(answer, Unanswerable):
+                self._context.count("in_doubt")
+                log.error("%s of %s is in doubt and needs a person: %s", current.step, current.saga_id, answer.reason)
+            row = current if asked is Question.CALL else as_before(taken, current)
+            gate = seen.gates.get(current.saga_id)
+            return answered(topology, row, gate, seen.runs.values(), answer, seen.now)
 
         try:
-            await self._store(topology, run, decide)
+            await self._store(topology, taken.run, decide)
         except _RecordedRaised as raised:
             # The call is answered but its rows could not be written: ask again with the same key.
-            log.warning("%s of %s: recorded() raised: %s", run.step, run.saga_id, raised.trouble)
-            answer, result = str(raised.trouble), None
-            await self._store(topology, run, decide)
+            log.warning("%s of %s: recorded() raised: %s", taken.run.step, taken.run.saga_id, raised.trouble)
+            heard = Heard(answer=str(raised.trouble), error=raised.trouble.error)
+            await self._store(topology, taken.run, decide)
 
-    def _raised(self, step: StepDefinition, run: RunRow, error: str, now: datetime) -> Raised:
-        pause = step.retry.delay_seconds(run.attempt + 1, self._context.rng.random())
-        self._context.pending_alarm.ring(pause)
-        self._context.count("retried")
-        log.warning("%s of %s: call %d: %s", run.step, run.saga_id, run.attempt + 1, error)
-        return Raised(error=error, attempts=step.retry.attempts, retry_at=now + timedelta(seconds=pause))
+    async def _meaning(
+        self, unit: UnitOfWork, step: StepDefinition, taken: TakenRun, heard: Heard, now: datetime
+    ) -> AnswerFromOutside:
+        """Return what was heard as an answer, its rows written by `recorded`; raises _RecordedRaised."""
+        memory = memory_of(step)
+        if isinstance(heard.answer, NotFound):
+            return nothing_found(taken, memory, attempts=step.retry.attempts, now=now)
+        if isinstance(heard.answer, str):
+            if is_forgotten(taken, memory, now):
+                return forgotten(memory)
+            return self._raised(step, taken.run, heard.error, heard.answer, now)
+        if step.recorded is not None and isinstance(heard.result, Event | list):
+            try:
+                await self._record(step, unit, taken.run, heard.result)
+            except HandlerTrouble as trouble:
+                raise _RecordedRaised(trouble) from trouble
+        return heard.answer
 
-    async def _record(self, step: StepDefinition, unit: UnitOfWork, run: RunRow, result: Event) -> None:
+    def _raised(
+        self, step: StepDefinition, run: RunRow, error: BaseException | None, text: str, now: datetime
+    ) -> Raised:
+        # A later key has its own first call: the window goes on from the beginning.
+        since = run.created_at if run.generation else run.first_called_at or now
+        after = following(
+            self._context, step.retry, step.dependency, run, error, first_at=since, now=now, what=run.step, text=text
+        )
+        return Raised(error=text, attempts=after.attempts, retry_at=after.retry_at)
+
+    async def _record(self, step: StepDefinition, unit: UnitOfWork, run: RunRow, result: Result) -> None:
         assert step.recorded is not None
         given = Run(saga_id=run.saga_id, step=run.step, branch=run.branch, tenant=run.tenant, door=unit)
-        values = {Binding.RESULT: result}
+        values: Values = {Binding.RESULT: result}
         try:
             await call(step.recorded, (Binding.RESULT, Binding.RUN), values, given, step.timeout_seconds)
         except HandlerTrouble as trouble:
@@ -167,16 +191,23 @@ class Caller:
 
     # --- compensations ---------------------------------------------------------------------------------------
 
-    async def _compensate(self, topology: Topology, step: StepDefinition, run: RunRow) -> None:
-        undo = step.compensation
+    async def _compensate(self, topology: Topology, step: StepDefinition, hold: Hold) -> None:
+        undo, run = step.compensation, hold.run
         assert undo is not None
         attributes = {"saga.id": run.saga_id, "saga.step": run.step}
         name = f"compensate {run.step}"
+        if undo.effects is Effects.EXTERNAL and not is_repeatable(hold.taken, memory_of(undo)):
+            self._called(run, None)
+            await self._store(topology, run, _given_up(forgotten(memory_of(undo)).reason))
+            return
         with self._context.tracer.span(name, SpanKind.INTERNAL, run.traceparent, attributes) as span:
             try:
                 if undo.effects is Effects.EXTERNAL:
-                    await _compensation(step, run, None)
-                    self._called(run)
+                    with hold.call:
+                        await _compensation(step, run, None)
+                        self._called(run, CallOutcome.ANSWERED)
+                    if hold.lost:
+                        return
 
                 async def succeed(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
                     if undo.effects is Effects.LOCAL:
@@ -190,24 +221,32 @@ class Caller:
                 await self._store(topology, run, succeed)
             except HandlerTrouble as trouble:
                 span.fail(trouble.error)
-                self._called(run)
-                await self._store(topology, run, self._failing(step, str(trouble)))
+                self._called(run, CallOutcome.FAILED)
+                await self._store(topology, run, self._failing(step, trouble))
             except StoreError as error:
                 if not is_broken(error):
                     raise
-                await self._store(topology, run, self._failing(step, str(HandlerTrouble(error))))
+                await self._store(topology, run, self._failing(step, HandlerTrouble(error)))
 
-    def _failing(self, step: StepDefinition, error: str) -> _Decide:
+    def _failing(self, step: StepDefinition, trouble: HandlerTrouble) -> _Decide:
         undo = step.compensation
         assert undo is not None
 
         async def fail(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
             del unit
-            pause = undo.retry.delay_seconds(current.attempt + 1, self._context.rng.random())
-            self._context.pending_alarm.ring(pause)
-            log.warning("compensation of %s of %s: %s", current.step, current.saga_id, error)
-            retry_at = seen.now + timedelta(seconds=pause)
-            return compensation_raised(current, error, attempts=undo.retry.attempts, retry_at=retry_at)
+            what, text = f"compensation of {current.step}", str(trouble)
+            after = following(
+                self._context,
+                undo.retry,
+                undo.dependency,
+                current,
+                trouble.error,
+                first_at=current.first_called_at or seen.now,
+                now=seen.now,
+                what=what,
+                text=text,
+            )
+            return compensation_raised(current, text, attempts=after.attempts, retry_at=after.retry_at)
 
         return fail
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime
 
 import anyio
 
-from saga._core.bodies import Close, Command, Undo
+from saga._core.bodies import Close, Command, Hold, Keep, Release, ResolveRun, RetryRun, SkipRun, Undo
+from saga._core.commands import decode_command
+from saga._core.interventions import intervene
 from saga._core.participant import Compensate, Turn, close, compensated, compensation_raised, undo
-from saga._core.records import decode_command
-from saga._core.rows import Snapshot
-from saga._core.words import RunKey
+from saga._core.rows import Changes, DeliveryRow, Snapshot
+from saga._core.words import Mark, Reason, RunKey
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import HandlerTrouble, call_compensation, is_broken, raise_if_store
+from saga._runtime.failing import following
+from saga._runtime.handlers import call_compensation, is_broken, raise_if_store
 from saga._runtime.items import CommandItem
+from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.turns import write_turn
 from saga.errors import Gone, StoreError
 from saga.ports import Claim, Lock, SpanKind, UnitOfWork
@@ -64,6 +68,10 @@ class CommandRunner:
         with context.tracer.span(name, SpanKind.CONSUMER, parent, attributes) as span:
             async with context.store.unit(claim) as unit:
                 seen = await unit.read(claim.sagas, [(saga_id, "", "")])
+                gate = seen.gates.get(saga_id)
+                if isinstance(command, Undo) and gate is not None and gate.mark is Mark.HELD:
+                    await unit.write(_held(context.service, item, seen.now))
+                    return
                 turn = await self._turn(unit, item, command, seen, failed, span.traceparent)
                 rows = await write_turn(
                     context,
@@ -115,6 +123,17 @@ class CommandRunner:
                 if isinstance(decided, Compensate):
                     return await self._compensate(unit, item, decided, seen, failed, traceparent)
                 return decided
+            case Hold() | Release() | Keep() | RetryRun() | SkipRun() | ResolveRun():
+                return intervene(
+                    item.topology,
+                    service,
+                    saga_id,
+                    command,
+                    gate=gate,
+                    runs={run.key: run for run in seen.runs.values()},
+                    expires_at=expires_at,
+                    now=seen.now,
+                )
 
     async def _compensate(
         self,
@@ -129,12 +148,22 @@ class CommandRunner:
         step = self._context.step(plan.saga, plan.version, decided.run.step)
         assert step.compensation is not None
         if failed is not None:
-            retry = step.compensation.retry
-            pause = retry.delay_seconds(1, self._context.rng.random())
-            self._context.pending_alarm.ring(pause)
-            log.warning("compensation of %s of %s: %s", decided.run.step, decided.run.saga_id, failed)
-            retry_at = seen.now + timedelta(seconds=pause)
-            turn = compensation_raised(decided.run, str(failed), attempts=retry.attempts, retry_at=retry_at)
+            undo, text = step.compensation, str(failed)
+            # What the row says of calls was the action's: from now on it is the compensation's.
+            run = replace(decided.run, attempt=0, first_called_at=seen.now, called_at=seen.now)
+            what = f"compensation of {run.step}"
+            after = following(
+                self._context,
+                undo.retry,
+                undo.dependency,
+                run,
+                failed.error,
+                first_at=seen.now,
+                now=seen.now,
+                what=what,
+                text=text,
+            )
+            turn = compensation_raised(run, text, attempts=after.attempts, retry_at=after.retry_at)
             return _with_gate(turn, decided)
         attributes = {"saga.id": decided.run.saga_id, "saga.step": decided.run.step}
         name = f"compensate {decided.run.step}"
@@ -146,6 +175,22 @@ class CommandRunner:
                 raise_if_store(trouble)
                 raise
         return _with_gate(compensated(decided.run, seen.now), decided)
+
+
+def _held(service: str, item: CommandItem, now: datetime) -> Changes:
+    """Return the command as a row that waits for the release of its saga."""
+    row = DeliveryRow(
+        service=service,
+        saga_id=item.envelope.saga_id,
+        due_at=now,
+        reason=Reason.HELD,
+        error="its saga is held",
+        message_id=item.envelope.id,
+        raw=item.delivery,
+    )
+    if item.row is None:
+        return Changes(insert_deliveries=(row,))
+    return Changes(update_deliveries=(replace(row, id=item.row.id, attempt=item.row.attempt),))
 
 
 def _with_gate(turn: Turn, decided: Compensate) -> Turn:

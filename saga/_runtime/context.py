@@ -12,7 +12,9 @@ from saga._core.limits import Limits
 from saga._core.rows import OutboxRow
 from saga._runtime.alarm import Alarm
 from saga._runtime.endings import Endings
+from saga._runtime.fleet import Fleet
 from saga._runtime.planbook import PlanBook
+from saga._runtime.throttle import Throttle, throttles_of
 from saga.ports import ParticipantStore, Tracer
 
 HandOver = Callable[[Sequence[OutboxRow]], None]
@@ -22,8 +24,8 @@ HandOver = Callable[[Sequence[OutboxRow]], None]
 class Tuning:
     """Hold the numbers a service runs with; every wait and every queue is bounded by one of them.
 
-    `lease_margin_seconds` is added to the longest call of the service: an outside call that has not
-    been answered by then may be taken over. It exceeds a broker's fail-over on purpose.
+    An outside call is leased for three times `beat_seconds`; while it is under way its process moves the lease on
+    with every beat. One whose process has missed three beats is taken over.
     """
 
     batch_cap: int = 128
@@ -35,7 +37,7 @@ class Tuning:
     waiting_lease_seconds: float = 60.0
     parked_seconds: float = 5.0
     pending_poll_seconds: float = 1.0
-    lease_margin_seconds: float = 15.0
+    beat_seconds: float = 5.0
     calls_in_flight: int = 64
     drain_seconds: float = 10.0
     contention_pause_seconds: float = 0.05
@@ -60,14 +62,19 @@ class ServiceContext:
     tuning: Tuning = field(default_factory=Tuning)
     steps: Mapping[str, StepDefinition] = field(init=False)
     starts: Mapping[tuple[str, int], StartDefinition] = field(init=False)
+    throttles: Mapping[str, Throttle] = field(init=False)
+    fleet: Fleet = field(default_factory=Fleet)
     refusals: Mapping[str, type[Refusal]] = field(default_factory=dict[str, type[Refusal]])
     waiting_alarm: Alarm = field(default_factory=Alarm)
     pending_alarm: Alarm = field(default_factory=Alarm)
     endings: Endings = field(default_factory=Endings)
     counts: dict[str, int] = field(default_factory=dict[str, int])
+    said: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
         """Index the definition."""
+        self.throttles = throttles_of(self.definition)
+        self.fleet.watch(self.service, tuple(self.throttles.values()))
         self.steps = {_versioned(step.saga, step.version, step.name): step for step in self.definition.steps}
         self.starts = {(start.saga, start.version): start for start in self.definition.starts}
 
@@ -84,12 +91,17 @@ class ServiceContext:
         """Count something worth knowing."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
+    def first(self, what: str) -> bool:
+        """Return whether this is the first time that `what`, of which there are few, is said."""
+        if what in self.said:
+            return False
+        self.said.add(what)
+        return True
+
     @property
     def lease_seconds(self) -> float:
-        """Return how long an outside call may go unanswered before somebody else takes it over."""
-        timeouts = [step.timeout_seconds for step in self.definition.steps]
-        timeouts += [s.compensation.timeout_seconds for s in self.definition.steps if s.compensation]
-        return max(timeouts, default=30.0) + self.tuning.lease_margin_seconds
+        """Return how long an outside call may go without a heartbeat before somebody else takes it over."""
+        return 3 * self.tuning.beat_seconds
 
 
 def _versioned(saga: str, version: int, step: str) -> str:

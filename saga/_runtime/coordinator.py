@@ -14,6 +14,7 @@ from saga._core.bodies import Report
 from saga._core.cloudevents import decode
 from saga._core.envelope import Delivery, Envelope
 from saga._core.limits import Limits, check_depth
+from saga._core.planning import plan_from_json
 from saga._core.records import decode_report
 from saga._core.rows import CoordinatorChanges, Cursor, DeliveryRow, InstanceRow, OutboxRow
 from saga._core.topics import RUNS
@@ -36,6 +37,7 @@ from saga.ports import (
 log = logging.getLogger("saga")
 
 GROUP = "saga-coordinator"
+PLANS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +84,10 @@ class CoordinatorShell:
         self._folder = Folder(plans, tracer)
         self._limits = Limits()
         self._busy = anyio.Lock()
+        self._untold = False
         self._cursors: dict[int, Cursor | None] = {}
         self._observer = Observer()
+        self._looked_for: dict[str, float] = {}
         self._stopping = anyio.Event()
         self.stopped = anyio.Event()
         self.counts: dict[str, int] = {}
@@ -126,6 +130,7 @@ class CoordinatorShell:
         stored = await self._store.cursors([place.partition for place in partitions])
         self._cursors.update({place.partition: stored.get(place.partition) for place in partitions})
         self._observer.forget(place.partition for place in partitions)
+        self._untold = True
         return {place: stored[place.partition].position for place in partitions if place.partition in stored}
 
     async def _give_back(self, partitions: frozenset[TopicPartition]) -> None:
@@ -141,7 +146,9 @@ class CoordinatorShell:
         await self._write(subscription, self._sort(mine), positions)
         # The positions that count are in the database; this tells the broker's lag monitors, and the
         # memory transport that the records have taken effect.
-        places = {TopicPartition(topic=RUNS, partition=p): at for p, at in positions.items()}
+        await self._tell(subscription, {TopicPartition(topic=RUNS, partition=p): at for p, at in positions.items()})
+
+    async def _tell(self, subscription: Subscription, places: Mapping[TopicPartition, int]) -> None:
         try:
             await subscription.commit(places)
         except (Revoked, TransportUnavailable) as error:
@@ -149,6 +156,10 @@ class CoordinatorShell:
 
     async def _tick(self, subscription: Subscription) -> None:
         """Learn up to when everything has been read, and let due times fire against that."""
+        if self._untold:
+            # Whoever had these partitions before may have stored more than it told: its publishers still wait.
+            self._untold = False
+            await self._tell(subscription, subscription.positions())
         now = await self._store.now()
         ends = await subscription.end_offsets()
         self._observer.look(now, {place.partition: end for place, end in ends.items()}, _reading(subscription))
@@ -199,6 +210,7 @@ class CoordinatorShell:
     ) -> CoordinatorChanges:
         ids = [*work.reports, *(row.saga_id for row in work.due)]
         stored: Mapping[str, InstanceRow] = await self._store.load(ids) if ids else {}
+        await self._learn_plans(work, stored)
         now = await self._store.now()
         instances: list[InstanceRow] = []
         outbox: list[OutboxRow] = []
@@ -213,6 +225,18 @@ class CoordinatorShell:
         return CoordinatorChanges(
             instances=tuple(instances), outbox=tuple(outbox), cursors=cursors, dead=tuple(work.dead)
         )
+
+    async def _learn_plans(self, work: _Work, stored: Mapping[str, InstanceRow]) -> None:
+        """Look for plans unknown here where another coordinator has stored them before it published them."""
+        named = {envelope.plan for told in work.reports.values() for envelope, _, _ in told}
+        named |= {row.plan for row in stored.values()}
+        now = anyio.current_time()
+        missed = {one for one in named if one and self._plans.topology(one) is None}
+        if all(now - self._looked_for.get(one, -PLANS_SECONDS) < PLANS_SECONDS for one in missed):
+            return
+        for row in await self._store.put_plans(()):
+            self._plans.learn(plan_from_json(row.body))
+        self._looked_for = {one: now for one in missed if self._plans.topology(one) is None}
 
     async def _check_mine(self) -> None:
         """Raise Conflict unless the stored cursors are the ones held here."""

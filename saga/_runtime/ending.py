@@ -7,57 +7,103 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from saga._core import emit
 from saga._core.bodies import Outcome, RefusalData
+from saga._core.children import parent_of
 from saga._core.definition import StartDefinition
 from saga._core.events import Event, Refusal
 from saga._core.records import decode_outcome, encode_outcome
 from saga._core.rows import RunRow
 from saga._core.run import Ended, Run
+from saga._core.upcasting import read_payload
 from saga._core.words import Ending
+from saga._runtime.children import parent_turn
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import HandlerTrouble, call_end, raise_if_store
+from saga._runtime.handlers import call_end, raise_if_store
 from saga._runtime.items import EndItem
+from saga._runtime.trouble import HandlerTrouble
+from saga._runtime.writing import Writing
+from saga.errors import Undecodable
 from saga.ports import SpanKind, UnitOfWork
 
 
-async def end_turn(context: ServiceContext, unit: UnitOfWork, item: EndItem, start: RunRow | None) -> RunRow | None:
+async def end_turn(
+    context: ServiceContext, unit: UnitOfWork, item: EndItem, start: RunRow | None, writing: Writing
+) -> RunRow | None:
     """Run `on_end` and return the start row with its outcome, None when there is nothing new to tell.
 
-    A stuck saga that a person got moving ends a second time; completed and compensated are final.
-    Raises HandlerTrouble, StoreError.
+    A stuck saga that a person got moving ends a second time; completed and compensated are final. A child saga
+    is the exception: it is completed first and may be undone later, with its parent; its end also ends the step
+    that has started it. Raises HandlerTrouble, StoreError.
     """
     if start is None or not _is_news(start, item.outcome):
         return None
+    end: Ended | None = None
     attributes = {"saga.id": start.saga_id, "saga.ending": item.outcome.ending.value}
     name = f"process {item.delivery.topic}"
     with context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes):
         if item.start is not None and item.start.on_end is not None:
             try:
-                ended = _ended(context, item.start, start, item.outcome)
-            except ValidationError as error:
+                end = _ended(context, item.start, start, item.outcome)
+            except (ValidationError, Undecodable) as error:
                 raise HandlerTrouble(error) from error
             run = Run(saga_id=start.saga_id, step=start.step, tenant=start.tenant, door=unit)
             try:
-                await call_end(item.start.on_end, ended, run)
+                await call_end(item.start.on_end, end, run)
             except HandlerTrouble as trouble:
                 raise_if_store(trouble)
                 raise
+    await _end_parent(context, unit, item, start, writing)
     return replace(start, outcome=encode_outcome(item.outcome))
+
+
+async def _end_parent(
+    context: ServiceContext, unit: UnitOfWork, item: EndItem, start: RunRow, writing: Writing
+) -> None:
+    if item.start is None or parent_of(start) is None:
+        return
+    try:
+        end = _ended(context, item.start, start, item.outcome)
+    except (ValidationError, Undecodable) as error:
+        raise HandlerTrouble(error) from error
+    try:
+        found = await parent_turn(context, unit, item, start, end, writing.now)
+    except HandlerTrouble as trouble:
+        raise_if_store(trouble)
+        raise
+    if found is None:
+        return
+    run, topology, turn = found
+    if turn.run is not None:
+        writing.put(turn.run)
+    about = emit.About(
+        saga_id=run.saga_id,
+        plan=run.plan,
+        tenant=run.tenant,
+        expires_at=run.expires_at,
+        now=writing.now,
+        traceparent=run.traceparent,
+    )
+    if turn.emit is not None:
+        writing.outbox.extend(emit.ended_run(turn.emit, topology.plan, writing.now, run.traceparent))
+    writing.outbox.extend(emit.report(report, service=context.service, about=about) for report in turn.reports)
 
 
 def _is_news(start: RunRow, outcome: Outcome) -> bool:
     if start.outcome is None:
         return True
-    before = decode_outcome(start.outcome)
-    return before.ending is Ending.STUCK and outcome.ending is not Ending.STUCK
+    before = decode_outcome(start.outcome).ending
+    if before is Ending.COMPLETED:
+        return outcome.ending is Ending.COMPENSATED and parent_of(start) is not None
+    return before is Ending.STUCK and outcome.ending is not Ending.STUCK
 
 
-def ended_of(start_event: type[Event], row: RunRow, outcome: Outcome, refusals: Mapping[str, type[Refusal]]) -> Ended:
-    """Return how a saga ended, with the refusal typed where its class is known here."""
+def ended_of(start: Event, row: RunRow, outcome: Outcome, refusals: Mapping[str, type[Refusal]]) -> Ended:
+    """Return how a saga started with `start` ended, with the refusal typed where its class is known here."""
     return Ended(
         ending=outcome.ending,
         saga_id=row.saga_id,
-        start=start_event.model_validate_json(row.result or b"{}"),
+        start=start,
         cause=outcome.cause,
         refusal=_typed(outcome.refusal, refusals),
         refusal_type=outcome.refusal.type if outcome.refusal else "",
@@ -76,4 +122,5 @@ def _typed(refusal: RefusalData | None, known: Mapping[str, type[Refusal]]) -> R
 
 
 def _ended(context: ServiceContext, start: StartDefinition, row: RunRow, outcome: Outcome) -> Ended:
-    return ended_of(start.event, row, outcome, context.refusals)
+    event = read_payload(start.event, row.result_type, row.result or b"{}", start.upcasters)
+    return ended_of(event, row, outcome, context.refusals)

@@ -9,13 +9,18 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from saga._core import emit
-from saga._core.bodies import Close, Report, Undo
-from saga._core.coordinator import Due, Effect, SendClose, SendUndo, Tell, decide
+from saga._core.bodies import Close, Report, Settled, Undo, kind_of
+from saga._core.closure import only_received
+from saga._core.coordinator import Due, decide
+from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
+from saga._core.emit import COORDINATOR, About
 from saga._core.envelope import Envelope
-from saga._core.instance import Instance, instance_of, instance_row
+from saga._core.ids import child_id_of
+from saga._core.instance import Instance, instance_of, instance_row, kept_until
 from saga._core.learning import learn_unplanned
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
+from saga._core.words import Kind, StepKind
 from saga._runtime.planbook import PlanBook
 from saga.ports import SpanKind, Tracer
 
@@ -48,7 +53,9 @@ class Folder:
 
         A record for an unknown saga past its expiry is dropped: its saga was pruned long ago.
         """
-        if stored is None and (not told or _past(told[0][0], now)):
+        if stored is None and all(isinstance(report, Settled) for _, report, _ in told):
+            return None
+        if stored is None and _past(told[0][0], now):
             log.info("a record of unknown saga %s came after its expiry and is dropped", saga_id)
             return None
         plan_hash = stored.plan if stored is not None else told[0][0].plan
@@ -56,7 +63,7 @@ class Folder:
         topology = self._plans.topology(plan_hash)
         if topology is None:
             return self._unplanned(before, stored, told, plan_hash)
-        instance, effects = _traced(before, told), list[Effect]()
+        instance, effects = _primed(topology, before, told), list[Effect]()
         for _, report, _ in told:
             decision = decide(topology, instance, report, now)
             instance = decision.instance
@@ -109,43 +116,28 @@ class Folder:
         return tuple(self._row(topology, instance, tenant, effect, now) for effect in effects)
 
     def _row(self, topology: Topology, instance: Instance, tenant: str, effect: Effect, now: datetime) -> OutboxRow:
-        saga_id, plan, expires_at = instance.saga_id, topology.plan.hash, instance.expires_at
-        attributes = {"saga.id": saga_id, "saga.name": topology.plan.saga}
+        attributes = {"saga.id": instance.saga_id, "saga.name": topology.plan.saga}
         with self._tracer.span(_span_name(effect), SpanKind.PRODUCER, instance.traceparent, attributes) as span:
-            trace = span.traceparent
+            about = About(
+                saga_id=instance.saga_id,
+                plan=topology.plan.hash,
+                tenant=tenant,
+                expires_at=kept_until(instance),
+                now=now,
+                traceparent=span.traceparent,
+            )
             match effect:
                 case SendClose(service=service):
-                    return emit.command(
-                        Close(),
-                        service=service,
-                        saga_id=saga_id,
-                        plan=plan,
-                        tenant=tenant,
-                        expires_at=expires_at,
-                        now=now,
-                        traceparent=trace,
-                    )
+                    return emit.command(Close(), service=service, about=about)
                 case SendUndo(key=key):
-                    return emit.command(
-                        Undo(step=key.step, branch=key.branch),
-                        service=key.service,
-                        saga_id=saga_id,
-                        plan=plan,
-                        tenant=tenant,
-                        expires_at=expires_at,
-                        now=now,
-                        traceparent=trace,
-                    )
+                    return emit.command(Undo(step=key.step, branch=key.branch), service=key.service, about=about)
+                case Send(service=service, command=command):
+                    return emit.command(command, service=service, about=about)
+                case SettleChild(key=key):
+                    child = child_id_of(topology.steps[key.step].child, tenant, instance.saga_id, key)
+                    return emit.report(Settled(), service=COORDINATOR, about=replace(about, saga_id=child))
                 case Tell(outcome=outcome):
-                    return emit.outcome(
-                        outcome,
-                        saga_id=saga_id,
-                        plan=plan,
-                        tenant=tenant,
-                        expires_at=expires_at,
-                        now=now,
-                        traceparent=trace,
-                    )
+                    return emit.outcome(outcome, about=about)
                 case _:
                     assert_never(effect)
 
@@ -156,6 +148,10 @@ def _span_name(effect: Effect) -> str:
             return "create saga.close"
         case SendUndo():
             return "create saga.undo"
+        case Send(command=command):
+            return f"create saga.{kind_of(command)}"
+        case SettleChild():
+            return "create saga.settled"
         case Tell():
             return "create saga.outcome"
         case _:
@@ -170,8 +166,17 @@ def _new(saga_id: str, told: Sequence[Told], now: datetime) -> Instance:
     return Instance(saga_id=saga_id, expires_at=told[0][0].expires_at or now)
 
 
-def _traced(instance: Instance, told: Sequence[Told]) -> Instance:
-    """Remember the context of the first record, so that commands hang below the saga's trace."""
-    if instance.traceparent or not told:
-        return instance
-    return replace(instance, traceparent=told[0][0].traceparent)
+def _primed(topology: Topology, instance: Instance, told: Sequence[Told]) -> Instance:
+    """Remember the context of the first record, so that commands hang below the saga's trace, and its real expiry.
+
+    An event from outside may come before the start; then it has guessed when the saga will expire.
+    """
+    if told and not instance.traceparent:
+        instance = replace(instance, traceparent=told[0][0].traceparent)
+    if not instance.runs or only_received(topology, instance):
+        for envelope, _, _ in told:
+            step = topology.steps.get(envelope.step)
+            known = envelope.kind is Kind.RUN and (step is None or step.kind is not StepKind.RECEIVE)
+            if known and envelope.expires_at is not None:
+                return replace(instance, expires_at=envelope.expires_at)
+    return instance

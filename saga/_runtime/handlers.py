@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-from pydantic import ValidationError
 
 from saga._core.answers import Emitted, Refused
-from saga._core.definition import Binding, Handler, StepDefinition
+from saga._core.definition import Binding, Bindings, Handler, StepDefinition
 from saga._core.events import Event, Refusal
+from saga._core.gathering import array_of
 from saga._core.ids import idempotency_key
 from saga._core.limits import DEFAULT_LIMITS
 from saga._core.rows import RunRow
 from saga._core.run import Database, Door, Run
 from saga._core.words import UndoStatus
+from saga._runtime.inputs import inputs_of_run, result_of_run
+from saga._runtime.trouble import HandlerTrouble, text_of
 from saga.errors import Conflict, Contended, DeclarationError, StoreError, StoreUnavailable, TooLarge
 from saga.ports import UnitOfWork
 
 END_TIMEOUT_SECONDS = 30.0
-
-
-class HandlerTrouble(Exception):
-    """Carry what a user's handler raised, with a text fit for rows and reports."""
-
-    def __init__(self, error: BaseException, met: StoreError | None = None) -> None:
-        """Keep `error`; `met` is what the handler's own transaction has met, if anything."""
-        self.error = error
-        self.met = met
-        super().__init__(f"{type(error).__name__}: {_text(error)}"[:200])
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - the text is the user's code too
-        return "(its text cannot be printed)"
 
 
 def raise_if_store(trouble: HandlerTrouble) -> None:
@@ -57,8 +42,8 @@ def is_broken(error: StoreError) -> bool:
 
 async def call(
     handler: Handler,
-    bindings: Sequence[Binding],
-    values: Mapping[Binding, Any],
+    bindings: Bindings,
+    values: Mapping[Binding | int, Any],
     run: Run,
     timeout_seconds: float,
 ) -> Any:
@@ -73,7 +58,7 @@ async def call(
         with anyio.fail_after(timeout_seconds):
             return await handler(*arguments)
     except TimeoutError as error:
-        text = _text(error) or f"no answer within {timeout_seconds:g} s"
+        text = text_of(error) or f"no answer within {timeout_seconds:g} s"
         raise HandlerTrouble(TimeoutError(text), watched.met if watched else None) from error
     except anyio.get_cancelled_exc_class() as error:
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -142,16 +127,58 @@ class _WatchedDatabase:
             raise
 
 
-def checked(result: Any, step: StepDefinition) -> Event | Refusal | None:
+Result = Event | list[Event] | Refusal | None
+"""What a handler may return."""
+
+
+def checked(result: Any, step: StepDefinition) -> Result:
     """Return a handler's result if its annotation allows it and it fits on the wire; raises HandlerTrouble."""
     silent = step.ends or not step.emits
     if result is None and silent:
         return None
-    kinds = (*step.emits, *step.refuses)
+    if isinstance(result, list):
+        return _checked_list(result, step)
+    kinds = (*(event for event in step.emits if event is not step.fan_out), *step.refuses)
     if not isinstance(result, Event | Refusal) or type(result) not in kinds:
-        allowed = [cls.__qualname__ for cls in kinds] + ["None"] * silent
+        listed = [] if step.fan_out is None else [f"list[{step.fan_out.__qualname__}]"]
+        allowed = listed + [cls.__qualname__ for cls in kinds] + ["None"] * silent
         msg = f"{step.name} returned {type(result).__qualname__}; its annotation allows {' | '.join(allowed)}"
         raise HandlerTrouble(DeclarationError(msg))
+    _check_size(result, step)
+    return result
+
+
+def started_event(result: Any, step: StepDefinition) -> Event:
+    """Return the start event of a child saga if that is what its step has returned; raises HandlerTrouble."""
+    assert step.child is not None
+    if type(result) is not step.child.event:
+        found = type(result).__qualname__
+        msg = f"{step.name} returned {found}; it starts {step.child.saga} with {step.child.event.__qualname__}"
+        raise HandlerTrouble(DeclarationError(msg))
+    event: Event = result
+    _check_size(event, step)
+    return event
+
+
+def _checked_list(result: list[Any], step: StepDefinition) -> list[Event]:
+    """Return the elements of a fan-out if all are of its class and there are no more than may branch."""
+    if step.fan_out is None or any(type(element) is not step.fan_out for element in result):
+        kinds = " and ".join(sorted({type(element).__qualname__ for element in result})) or "nothing"
+        allowed = "no list" if step.fan_out is None else f"list[{step.fan_out.__qualname__}]"
+        msg = f"{step.name} returned a list of {kinds}; its annotation allows {allowed}"
+        raise HandlerTrouble(DeclarationError(msg))
+    if len(result) > DEFAULT_LIMITS.branches:
+        msg = (
+            f"{step.name} returned {len(result)} elements; a fan-out has at most {DEFAULT_LIMITS.branches}, "
+            f"so let an element carry several"
+        )
+        raise HandlerTrouble(TooLarge(msg))
+    for element in result:
+        _check_size(element, step)
+    return result
+
+
+def _check_size(result: Event | Refusal, step: StepDefinition) -> None:
     limit = DEFAULT_LIMITS.refusal_bytes if isinstance(result, Refusal) else DEFAULT_LIMITS.value_bytes
     try:
         size = len(payload_of(result))
@@ -160,7 +187,6 @@ def checked(result: Any, step: StepDefinition) -> Event | Refusal | None:
     if size > limit:
         msg = f"{step.name} returned a {result.wire_type} of {size} bytes; at most {limit} are allowed"
         raise HandlerTrouble(TooLarge(msg))
-    return result
 
 
 def payload_of(value: Event | Refusal) -> bytes:
@@ -168,10 +194,14 @@ def payload_of(value: Event | Refusal) -> bytes:
     return value.model_dump_json(by_alias=True).encode()
 
 
-def answer_of(result: Event | Refusal | None) -> Emitted | Refused:
-    """Return what a handler returned as an answer; nothing emitted has an empty type."""
+def answer_of(result: Result, step: StepDefinition) -> Emitted | Refused:
+    """Return what a step's handler returned as an answer; nothing emitted has an empty type."""
     if result is None:
         return Emitted(type="", payload=b"")
+    if isinstance(result, list):
+        assert step.fan_out is not None
+        payload = array_of([payload_of(element) for element in result])
+        return Emitted(type=step.fan_out.wire_type, payload=payload, fan_out=len(result))
     if isinstance(result, Refusal):
         return Refused(type=result.wire_type, payload=payload_of(result))
     return Emitted(type=result.wire_type, payload=payload_of(result))
@@ -184,14 +214,8 @@ async def call_compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork 
     """
     undo = step.compensation
     assert undo is not None
-    results = {event.wire_type: event for event in step.emits}
-    values: dict[Binding, Any] = {Binding.RESULT: None}
-    try:
-        values[Binding.INPUT] = step.input.model_validate_json(run.input or b"{}")
-        if run.result_type:
-            values[Binding.RESULT] = results[run.result_type].model_validate_json(run.result or b"{}")
-    except (ValidationError, KeyError) as error:
-        raise HandlerTrouble(error) from error
+    values = inputs_of_run(step, run)
+    values[Binding.RESULT] = result_of_run(step, run)
     key = idempotency_key(run.saga_id, run.step, run.branch, compensation=True)
     given = Run(
         saga_id=run.saga_id,

@@ -9,6 +9,7 @@ from saga._core.bodies import Outcome
 from saga._core.definition import StartDefinition, StepDefinition
 from saga._core.envelope import Delivery, Envelope
 from saga._core.events import Event
+from saga._core.gathering import cause_of, run_branch
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import DeliveryRow, RunId
 from saga._core.words import Reason, RunKey
@@ -16,7 +17,10 @@ from saga._core.words import Reason, RunKey
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepItem:
-    """Be one event for one step; `row` is set when it comes from a waiting delivery."""
+    """Be one event for one step; `row` is set when it comes from a waiting delivery.
+
+    `event` is None where a fan-out over nothing lets its gather go on.
+    """
 
     envelope: Envelope
     delivery: Delivery
@@ -24,17 +28,17 @@ class StepItem:
     topology: Topology
     plan_step: PlanStep
     step: StepDefinition
-    event: Event
+    event: Event | None
 
     @property
     def run_id(self) -> RunId:
         """Return the primary key of the run this event leads to."""
-        return (self.envelope.saga_id, self.step.name, self.envelope.branch)
+        return (self.envelope.saga_id, self.step.name, run_branch(self.plan_step, self.envelope.branch))
 
     @property
     def cause(self) -> RunKey:
         """Return the run that emitted the event."""
-        return RunKey(step=self.envelope.step, branch=self.envelope.branch)
+        return cause_of(self.topology, self.envelope.step, self.envelope.branch, self.envelope.type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,9 +82,15 @@ class AsideItem:
     steps: tuple[str, ...] = ("",)
     message_id: str = ""
     attempt: int = 0
+    first_at: datetime | None = None
     error: str = ""
     delay_seconds: float = 0.0
     expires_at: datetime | None = None
+
+    @property
+    def is_parked_event(self) -> bool:
+        """Return whether this is an event for a step that only another replica has; a closed gate turns it away."""
+        return self.reason is Reason.PARKED and self.steps != ("",) and not self.delivery.topic.endswith(".commands")
 
 
 Item = StepItem | EndItem | CommandItem | AsideItem

@@ -10,6 +10,7 @@ import anyio
 from saga._core.envelope import Delivery
 from saga._core.rows import DeliveryRow
 from saga._core.topics import OUTCOMES, commands_topic, events_topic
+from saga._core.words import Takes
 from saga._runtime.batch import BatchItem, BatchRunner
 from saga._runtime.commands import CommandRunner
 from saga._runtime.context import ServiceContext
@@ -144,7 +145,8 @@ class Participant:
                 await self.handle([(row.raw, row) for row in rows])
             if len(rows) == limit:
                 continue
-            await context.waiting_alarm.wait(context.tuning.waiting_poll_seconds)
+            # Jitter: of two replicas whose code differs none is for ever the first to find what the other parked.
+            await context.waiting_alarm.wait(context.tuning.waiting_poll_seconds * (0.5 + context.rng.random() / 2))
 
     # --- handling ----------------------------------------------------------------------------------------------
 
@@ -179,11 +181,14 @@ def topics_of(context: ServiceContext) -> tuple[str, ...]:
     found = {commands_topic(context.service)}
     if context.definition.starts:
         found.add(OUTCOMES)
-    wanted = {(s.saga, s.version, s.input.wire_type) for s in context.definition.steps}
+    mine = {(s.saga, s.version, s.name) for s in context.definition.steps}
     for plan in context.plans.plans():
         topology = context.plans.topology(plan.hash)
         assert topology is not None
-        for event, sources in topology.sources.items():
-            if (plan.saga, plan.version, event) in wanted:
-                found |= {events_topic(source) for source in sources}
+        # By the plan and not by the code: an open saga may still carry an older version of what a step takes.
+        taken = (step.inputs for step in plan.steps if (plan.saga, plan.version, step.name) in mine)
+        for each in {each for inputs in taken for each in inputs}:
+            found |= {events_topic(source) for source in topology.sources[each.event]}
+            if each.takes is Takes.EVERY:  # an empty fan-out is told to whoever gathers it
+                found |= {events_topic(source) for source in topology.sources[topology.scopes[each.event]]}
     return tuple(sorted(found))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import anyio
 import orjson
 
 from saga._core.definition import ServiceDefinition
 from saga._core.envelope import Message
+from saga._core.fitting import FIT, Fitness, fitness
 from saga._core.plan import Plan, Topology, topology_of
 from saga._core.plan_check import check_service
 from saga._core.planning import plan_from_json, plan_to_json
@@ -23,29 +24,29 @@ FOLLOW_SECONDS = 1.0
 
 
 class PlanBook:
-    """Hold every plan this process knows by hash, and which one a (saga, version) points to.
+    """Hold every plan this process knows by hash, and which ones a (saga, version) has had.
 
-    `problems` of a plan say where a service's code here does not match it; such a plan is known but
-    not run.
+    `problems` of a plan say where a service's code here does not match it: no saga is started under such a
+    plan. `fitness` says what of it the code cannot do: only that is left to other replicas.
     """
 
     def __init__(self, services: Iterable[ServiceDefinition] = ()) -> None:
         """Start empty; plans are checked against `services` as they come in."""
         self._services = {service.name: service for service in services}
         self._topologies: dict[str, Topology] = {}
-        self._pointers: dict[tuple[str, int], Plan] = {}
+        self._revisions: dict[tuple[str, int], dict[int, Plan]] = {}
         self._problems: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._fitness: dict[tuple[str, str], Fitness] = {}
         self.learned: Callable[[], None] = lambda: None
 
     def learn(self, plan: Plan) -> None:
-        """Take a plan in; its pointer moves only to a higher revision."""
+        """Take a plan in, whatever its revision."""
         if plan.hash not in self._topologies:
             self._topologies[plan.hash] = topology_of(plan)
             for name, service in self._services.items():
                 self._problems[name, plan.hash] = check_service(service, plan)
-        current = self._pointers.get((plan.saga, plan.version))
-        if current is None or plan.revision > current.revision:
-            self._pointers[plan.saga, plan.version] = plan
+                self._fitness[name, plan.hash] = fitness(service, plan)
+        self._revisions.setdefault((plan.saga, plan.version), {}).setdefault(plan.revision, plan)
         self.learned()
 
     def topology(self, plan_hash: str) -> Topology | None:
@@ -53,35 +54,66 @@ class PlanBook:
         return self._topologies.get(plan_hash)
 
     def problems(self, service: str, plan_hash: str) -> tuple[str, ...]:
-        """Return where `service`'s code differs from a known plan; empty when it may run it."""
+        """Return where `service`'s code differs from a known plan; empty when it may start sagas under it."""
         return self._problems.get((service, plan_hash), ())
 
-    def current(self, saga: str, version: int) -> Topology:
-        """Return the plan new sagas start under; raises PlanUnknown."""
-        plan = self._pointers.get((saga, version))
-        if plan is None:
-            msg = (
-                f"no plan is known for {saga}.v{version}: start a coordinator with its plan file "
-                "(`saga plan` writes it)"
-            )
-            raise PlanUnknown(msg)
-        return self._topologies[plan.hash]
+    def fitness(self, service: str, plan_hash: str) -> Fitness:
+        """Return what of a known plan `service`'s code here cannot do."""
+        return self._fitness.get((service, plan_hash), FIT)
+
+    def current(self, saga: str, version: int, service: str) -> Topology:
+        """Return the plan `service` starts new sagas under: the newest its code matches; raises PlanUnknown."""
+        plan = self._newest(saga, version, service)
+        if plan is not None:
+            return self._topologies[plan.hash]
+        known = max(self._revisions.get((saga, version), ()), default=0)
+        advice = "start a coordinator with its plan file (`saga plan` writes it)"
+        if known:
+            advice = f"{service}'s code matches none up to revision {known}; run `saga plan` and publish what it writes"
+        msg = f"no plan is known for {saga}.v{version}: {advice}"
+        raise PlanUnknown(msg)
+
+    def _newest(self, saga: str, version: int, service: str) -> Plan | None:
+        """Return the plan with the highest revision that `service`'s code matches."""
+        revisions = self._revisions.get((saga, version), {})
+        matching = [r for r, plan in revisions.items() if not self.problems(service, plan.hash)]
+        return revisions[max(matching)] if matching else None
 
     def plans(self) -> tuple[Plan, ...]:
         """Return all plans known."""
         return tuple(topology.plan for topology in self._topologies.values())
 
     def missing(self) -> tuple[str, ...]:
-        """Return one sentence for each saga of the services here that has no usable plan yet."""
+        """Return what stands between the services here and their work: sagas without a plan that fits the code.
+
+        A plan of any revision will do: while a fleet changes, a replica of yesterday may have to come up again.
+        """
+        return tuple(sentence for sentences in self._unmatched() for sentence in sentences)
+
+    def outdated(self) -> tuple[str, ...]:
+        """Return one sentence for each saga whose newest plan the services here do not match, though an older one."""
         found: list[str] = []
-        for service in self._services.values():
+        for name, service in self._services.items():
             for saga, version in sorted(_sagas_of(service)):
-                plan = self._pointers.get((saga, version))
-                if plan is None:
-                    found.append(f"{service.name}: no plan published for {saga}.v{version}")
-                else:
-                    found.extend(self._problems[service.name, plan.hash])
+                matched = self._newest(saga, version, name)
+                newest = max(self._revisions.get((saga, version), {0: None}))
+                if matched is not None and matched.revision < newest:
+                    found.append(
+                        f"{name}: this code matches revision {matched.revision} of {saga}.v{version}, "
+                        f"but revision {newest} is published; deploy the code that matches"
+                    )
         return tuple(found)
+
+    def _unmatched(self) -> Iterator[tuple[str, ...]]:
+        for name, service in self._services.items():
+            for saga, version in sorted(_sagas_of(service)):
+                if self._newest(saga, version, name) is not None:
+                    continue
+                revisions = self._revisions.get((saga, version))
+                if not revisions:
+                    yield (f"{name}: no plan published for {saga}.v{version}",)
+                else:
+                    yield self.problems(name, revisions[max(revisions)].hash)
 
 
 def _sagas_of(service: ServiceDefinition) -> set[tuple[str, int]]:

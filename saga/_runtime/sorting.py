@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import assert_never
 
 from pydantic import ValidationError
 
+from saga._core.branches import EMPTY
 from saga._core.cloudevents import decode
+from saga._core.commands import decode_command
 from saga._core.envelope import Delivery, Envelope
 from saga._core.intake import Bury, Obey, Park, React, Settle, Skip, sort_message
 from saga._core.limits import check_depth
 from saga._core.plan import Topology
-from saga._core.records import decode_command, decode_outcome
+from saga._core.records import decode_outcome
 from saga._core.rows import DeliveryRow
+from saga._core.upcasting import reads
 from saga._core.words import Reason
 from saga._runtime.context import ServiceContext
+from saga._runtime.inputs import input_class, read_input
 from saga._runtime.items import AsideItem, CommandItem, EndItem, Item, StepItem
 from saga.errors import Undecodable
+
+log = logging.getLogger("saga")
 
 
 def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | None) -> Iterator[Item]:
@@ -32,15 +39,15 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
         yield _dead(context, delivery, row, None, str(error))
         return
     topology = context.plans.topology(envelope.plan)
-    problems = context.plans.problems(context.service, envelope.plan)
-    verdict = sort_message(envelope, delivery.topic, service=context.service, topology=topology, problems=problems)
+    fitness = context.plans.fitness(context.service, envelope.plan)
+    verdict = sort_message(envelope, delivery.topic, service=context.service, topology=topology, fitness=fitness)
     match verdict:
         case Skip():
             context.count("skipped")
             if row is not None:
                 yield _forget(context, row)
-        case Park(reason=reason):
-            yield _parked(context, envelope, delivery, row, reason)
+        case Park():
+            yield _parked(context, envelope, delivery, row, verdict.reason, verdict.steps)
         case Bury(reason=reason):
             yield _dead(context, delivery, row, envelope, reason)
         case React() | Obey() | Settle():
@@ -71,29 +78,9 @@ def _bound(
 ) -> Iterator[Item]:
     check_depth(envelope.payload, context.limits.depth)
     match verdict:
-        case React(steps=names):
-            if row is not None and row.step:
-                if row.step not in names:
-                    yield _dead(context, delivery, row, envelope, f"{row.step} does not react to {envelope.type}")
-                    return
-                names = (row.step,)
-            plan = topology.plan
-            steps = [context.step(plan.saga, plan.version, name) for name in names]
-            event = steps[0].input.model_validate_json(envelope.payload)
-            if row is not None and len(steps) > 1:
-                # The transaction that uses the row up has to keep every step: first each gets a row of its own.
-                yield _split(envelope, row, names)
-                return
-            for step in steps:
-                yield StepItem(
-                    envelope=envelope,
-                    delivery=delivery,
-                    row=row,
-                    topology=topology,
-                    plan_step=topology.steps[step.name],
-                    step=step,
-                    event=event,
-                )
+        case React():
+            readable = _readable(context, envelope, topology, verdict)
+            yield from _reacting(context, envelope, delivery, row, topology, readable)
         case Obey():
             decode_command(envelope.kind, envelope.payload)
             yield CommandItem(envelope=envelope, delivery=delivery, row=row, topology=topology)
@@ -110,20 +97,84 @@ def _bound(
             assert_never(verdict)
 
 
+def _readable(context: ServiceContext, envelope: Envelope, topology: Topology, verdict: React) -> React:
+    """Return the verdict with the steps parked that cannot read the event's version: newer code may."""
+    plan = topology.plan
+    parked: dict[str, Park] = {}
+    for name in verdict.steps:
+        step = context.step(plan.saga, plan.version, name)
+        wanted = input_class(step, envelope.type)
+        if envelope.branch != EMPTY and not reads(wanted, envelope.type, step.upcasters):
+            reason = f"{name} reads {wanted.wire_type}, and no upcaster leads there from {envelope.type}"
+            parked[name] = Park(reason=reason, steps=(name,))
+    here = tuple(name for name in verdict.steps if name not in parked)
+    return React(steps=here, parked=(*verdict.parked, *parked.values()))
+
+
+def _reacting(
+    context: ServiceContext,
+    envelope: Envelope,
+    delivery: Delivery,
+    row: DeliveryRow | None,
+    topology: Topology,
+    verdict: React,
+) -> Iterator[Item]:
+    """Yield an event's steps; those that only another replica's code has are parked, each in a row of its own."""
+    names = verdict.steps
+    elsewhere = [park for park in verdict.parked if row is None or row.step in park.steps]
+    yield from (_parked(context, envelope, delivery, row, park.reason, park.steps) for park in elsewhere)
+    if row is not None and elsewhere:
+        return
+    if row is not None and not row.step and verdict.parked:
+        yield _split(envelope, row, (*names, *(step for park in verdict.parked for step in park.steps)))
+        return
+    if row is not None and row.step:
+        if row.step not in names:
+            yield _dead(context, delivery, row, envelope, f"{row.step} does not react to {envelope.type}")
+            return
+        names = (row.step,)
+    plan = topology.plan
+    steps = [context.step(plan.saga, plan.version, name) for name in names]
+    events = [read_input(step, envelope.type, envelope.branch, envelope.payload) for step in steps]
+    if row is not None and len(steps) > 1:
+        # The transaction that uses the row up has to keep every step: first each gets a row of its own.
+        yield _split(envelope, row, names)
+        return
+    for step, event in zip(steps, events, strict=True):
+        yield StepItem(
+            envelope=envelope,
+            delivery=delivery,
+            row=row,
+            topology=topology,
+            plan_step=topology.steps[step.name],
+            step=step,
+            event=event,
+        )
+
+
 def _parked(
-    context: ServiceContext, envelope: Envelope, delivery: Delivery, row: DeliveryRow | None, reason: str
+    context: ServiceContext,
+    envelope: Envelope,
+    delivery: Delivery,
+    row: DeliveryRow | None,
+    reason: str,
+    steps: tuple[str, ...] = ("",),
 ) -> AsideItem:
     context.count("parked")
+    if context.first(f"parked: {reason}"):
+        log.warning("%s: sagas are parked until a replica can go on with them: %s", context.service, reason)
     return AsideItem(
         delivery=delivery,
         row=row,
         reason=Reason.PARKED,
         saga_id=envelope.saga_id,
-        steps=(row.step if row is not None else "",),
+        steps=(row.step,) if row is not None and row.step else steps,
         message_id=envelope.id,
         attempt=row.attempt if row is not None else 0,
+        first_at=row.first_at if row is not None else None,
         error=reason,
-        delay_seconds=context.tuning.parked_seconds,
+        # Drawn anew each time: replicas whose code differs must not wake for it in the same order for ever.
+        delay_seconds=context.tuning.parked_seconds * (0.75 + context.rng.random() / 2),
         expires_at=envelope.expires_at,
     )
 
@@ -137,6 +188,7 @@ def _split(envelope: Envelope, row: DeliveryRow, steps: tuple[str, ...]) -> Asid
         steps=steps,
         message_id=envelope.id,
         attempt=row.attempt,
+        first_at=row.first_at,
         error=row.error,
     )
 
@@ -157,7 +209,7 @@ def _dead(
         saga_id=envelope.saga_id if envelope is not None else "",
         steps=(row.step if row is not None and row.step else step,),
         message_id=envelope.id if envelope is not None else "",
-        attempt=row.attempt if row is not None else 0,
+        attempt=row.attempt + 1 if row is not None else 0,
         error=reason,
     )
 

@@ -22,11 +22,13 @@ from saga._core.relay import messages_of
 from saga._core.rows import Changes, OutboxRow, RunRow
 from saga._core.run import Ended
 from saga._core.start import Start
+from saga._core.upcasting import read_one_of, read_payload
 from saga._core.words import RunStatus
+from saga._runtime.admission import admit
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import ended_of
 from saga._runtime.handlers import payload_of
-from saga.errors import Conflict, Contended, KeyConflict, OutcomePending, SettingsError
+from saga.errors import Conflict, Contended, KeyConflict, OutcomePending, SettingsError, Undecodable
 from saga.ports import Claim, SpanKind, UnitOfWork
 
 START_TRIES = 10
@@ -66,13 +68,14 @@ class SagaStarter:
     ) -> SagaHandle:
         """Write the start and return the saga's handle; see `Start.__call__`.
 
-        Raises PlanUnknown, KeyConflict, SettingsError for an unusable tenant, TooLarge, StoreUnavailable,
-        CommitUnknown.
+        Raises PlanUnknown, KeyConflict, SettingsError for an unusable tenant, Overloaded, TooLarge,
+        StoreUnavailable, CommitUnknown.
         """
         if not tenant.isprintable():
             msg = f"{start.name}: tenant {tenant!r} has characters that cannot stand in a header; use printable ones"
             raise SettingsError(msg)
-        topology = self._context.plans.current(start.saga.name, start.saga.version)
+        topology = self._context.plans.current(start.saga.name, start.saga.version, self._context.service)
+        await admit(self._context.fleet, start, topology, may_wait=connection is None)
         saga_id = saga_id_of(start.saga.name, tenant, key) if key is not None else str(uuid4())
         payload = payload_of(event)
         row = _NewStart(topology=topology, saga_id=saga_id, tenant=tenant, type=event.wire_type, payload=payload)
@@ -112,7 +115,7 @@ class SagaStarter:
         seen = await unit.read((), [run_id])
         known = seen.runs.get(run_id)
         if known is not None:
-            if known.result != new.payload or known.result_type != new.type:
+            if not self._is_same(known, new):
                 msg = (
                     f"saga {new.saga_id} was started before under this key with another {new.type}; "
                     "a key names one attempt: use a new key for a new one"
@@ -136,11 +139,23 @@ class SagaStarter:
         attributes = {"saga.id": new.saga_id, "saga.name": plan.saga}
         with self._context.tracer.span(f"create {new.type}", SpanKind.PRODUCER, "", attributes) as span:
             row = replace(row, traceparent=span.traceparent)
-            outbox = (emit.ended_run(row, plan, seen.now, span.traceparent),)
+            outbox = emit.ended_run(row, plan, seen.now, span.traceparent)
             for message in messages_of(outbox[0]):
                 check_outgoing(message, DEFAULT_LIMITS)
             seqs = await unit.write(Changes(insert_runs=(row,), outbox=outbox))
         return [replace(out, seq=seq) for out, seq in zip(outbox, seqs, strict=True)]
+
+    def _is_same(self, known: RunRow, new: _NewStart) -> bool:
+        """Return whether a start under the same key has the same payload, also one of an older version."""
+        if known.result_type == new.type:
+            return known.result == new.payload
+        plan = new.topology.plan
+        start = self._context.starts[plan.saga, plan.version]
+        try:
+            event = read_payload(start.event, known.result_type, known.result or b"{}", start.upcasters)
+        except (Undecodable, ValidationError):
+            return False
+        return payload_of(event) == new.payload
 
     # --- afterwards --------------------------------------------------------------------------------------
 
@@ -173,10 +188,12 @@ class SagaStarter:
         row = await self._start_row(saga_id)
         if row is None or row.outcome is None:
             return None
-        events = {start.event.wire_type: start.event for start in self._context.definition.starts}
+        definition = self._context.definition
+        events = [start.event for start in definition.starts]
         try:
-            return ended_of(events[row.result_type], row, decode_outcome(row.outcome), self._context.refusals)
-        except (KeyError, ValidationError) as error:
+            event = read_one_of(events, row.result_type, row.result or b"{}", definition.upcasters)
+            return ended_of(event, row, decode_outcome(row.outcome), self._context.refusals)
+        except (Undecodable, ValidationError) as error:
             msg = (
                 f"saga {saga_id} has ended, but its start event {row.result_type} cannot be read by this code: {error}"
             )
@@ -191,9 +208,7 @@ class SagaStarter:
         claim = Claim(service=self._context.service, sagas=(saga_id,))
         async with self._context.store.unit(claim) as unit:
             seen = await unit.read((saga_id,), ())
-            report = emit.report(
-                CancelRequested(reason=reason),
-                service=self._context.service,
+            about = emit.About(
                 saga_id=saga_id,
                 plan=row.plan,
                 tenant=row.tenant,
@@ -201,6 +216,7 @@ class SagaStarter:
                 now=seen.now,
                 traceparent=row.traceparent,
             )
+            report = emit.report(CancelRequested(reason=reason), service=self._context.service, about=about)
             seqs = await unit.write(Changes(outbox=(report,)))
         self._context.hand_over([replace(report, seq=seqs[0])])
 

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from saga._core.definition import ServiceDefinition
 from saga._core.plan import Plan
-from saga._core.topics import OUTCOMES, PLANS, RUNS, commands_topic, events_topic
+from saga._core.topics import BREAKERS, MANIFESTS, OUTCOMES, PLANS, RUNS, commands_topic, events_topic
 from saga.errors import SettingsError, StoreError
 from saga.ports import Claim, Cleanup, Lock, ParticipantStore, TopicSpec, UnitOfWork
 
 log = logging.getLogger("saga")
 
+COMPACTED = (PLANS, MANIFESTS, BREAKERS)
 APPLIED = "create table if not exists saga_user_migration (service text, name text, primary key (service, name))"
 
 
 def topic_specs(services: Iterable[ServiceDefinition], plans: Sequence[Plan], partitions: int) -> tuple[TopicSpec, ...]:
-    """Return every topic the services and the plans name; all with the same number of partitions, plans with one."""
+    """Return every topic the services and the plans name; those that everybody reads whole have one partition."""
     names = {service.name for service in services}
     for plan in plans:
         names |= {plan.starter, *(step.service for step in plan.steps)}
@@ -26,7 +27,7 @@ def topic_specs(services: Iterable[ServiceDefinition], plans: Sequence[Plan], pa
     for name in sorted(names):
         keyed += [events_topic(name), commands_topic(name)]
     specs = [TopicSpec(name=name, partitions=partitions) for name in keyed]
-    return (*specs, TopicSpec(name=PLANS, partitions=1, cleanup=Cleanup.COMPACT))
+    return (*specs, *(TopicSpec(name=name, partitions=1, cleanup=Cleanup.COMPACT) for name in COMPACTED))
 
 
 async def run_user_migrations(store: ParticipantStore, service: ServiceDefinition) -> None:

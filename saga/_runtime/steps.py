@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from saga._core import emit
 from saga._core.answers import concluded, failed
 from saga._core.definition import Binding
 from saga._core.events import Refusal
+from saga._core.gathering import Received, gather, is_gathered
 from saga._core.ids import idempotency_key
 from saga._core.participant import Meeting, meet
 from saga._core.plan import Plan
-from saga._core.retry import Retry
+from saga._core.retry import Again, Failure, GiveUp, Promise, Retry, decide_retry, fault_of
 from saga._core.rows import RunRow, Snapshot
 from saga._core.run import Run
 from saga._core.words import Effects, Reason, RunStatus, StepKind
+from saga._runtime.children import start_child
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import HandlerTrouble, answer_of, call, checked, raise_if_store
+from saga._runtime.handlers import answer_of, call, checked, raise_if_store, started_event
+from saga._runtime.inputs import Values, inputs_of_run
 from saga._runtime.items import EndItem, StepItem
 from saga._runtime.pending import PendingWork
+from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
 from saga.ports import SpanKind, UnitOfWork
 
@@ -43,23 +48,32 @@ def tries_of(item: StepItem | EndItem) -> int:
     return item.row.attempt if item.row is not None else 0
 
 
-def new_run(item: StepItem, now: datetime, traceparent: str) -> RunRow:
-    """Return the row of a run that begins now; its status is that of an intent until it is known."""
-    return RunRow(
-        saga_id=item.envelope.saga_id,
-        step=item.step.name,
-        branch=item.envelope.branch,
-        plan=item.envelope.plan,
-        tenant=item.envelope.tenant,
+def begun_run(item: StepItem, known: RunRow | None, now: datetime, traceparent: str) -> RunRow:
+    """Return the row of a run that begins now: an intent until its end is known, or a join that waits for more.
+
+    `known` is the row in which a join has gathered what came before.
+    """
+    envelope = item.envelope
+    saga_id, step, branch = item.run_id
+    fresh = RunRow(
+        saga_id=saga_id,
+        step=step,
+        branch=branch,
+        plan=envelope.plan,
+        tenant=envelope.tenant,
         status=RunStatus.INTENT,
-        causes=(item.cause,),
-        input_type=item.envelope.type,
-        input=item.envelope.payload,
         attempt=tries_of(item) + 1,
         traceparent=traceparent,
-        expires_at=item.envelope.expires_at or now,
+        expires_at=envelope.expires_at or now,
         created_at=now,
     )
+    if not item.plan_step.joins:
+        return replace(fresh, causes=(item.cause,), input_type=envelope.type, input=envelope.payload)
+    received = Received(type=envelope.type, branch=envelope.branch, payload=envelope.payload, cause=item.cause)
+    row = gather(item.topology, item.plan_step, known or fresh, received)
+    complete = is_gathered(item.plan_step, row)
+    status = RunStatus.INTENT if complete else RunStatus.WAITING
+    return replace(row, status=status, attempt=fresh.attempt, traceparent=traceparent)
 
 
 async def meet_step(
@@ -71,49 +85,67 @@ async def meet_step(
     item: StepItem,
 ) -> None:
     """Do with an event what its run row and its gate say; raises Trouble, StoreError."""
-    meeting = _meeting(seen, item, writing.inserts.get(item.run_id))
+    known = writing.run(item.run_id, seen)
+    meeting = _meeting(seen, item, known)
     context.count(meeting.value)
     match meeting:
         case Meeting.DUPLICATE | Meeting.TURNED_AWAY | Meeting.EXPIRED:
             return
         case Meeting.HELD:
-            writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="the gate is closing")
+            writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
+        case Meeting.DELAYED:
+            pause = (_not_before(item) - seen.now).total_seconds()
+            writing.set_aside(context, item, Reason.DELAYED, attempt=0, error="", delay_seconds=pause)
         case Meeting.RUN:
-            await _begin(context, pending, unit, writing, item)
+            await _begin(context, pending, unit, writing, item, known)
         case _:
             assert_never(meeting)
 
 
-def _meeting(seen: Snapshot, item: StepItem, inserted: RunRow | None) -> Meeting:
+def _not_before(item: StepItem) -> datetime:
+    return item.envelope.time + timedelta(milliseconds=item.plan_step.delay_ms)
+
+
+def _meeting(seen: Snapshot, item: StepItem, known: RunRow | None) -> Meeting:
     return meet(
         gate=seen.gates.get(item.envelope.saga_id),
-        run=inserted or seen.runs.get(item.run_id),
+        run=known,
         expires_at=item.envelope.expires_at or seen.now,
         now=seen.now,
+        not_before=_not_before(item) if item.plan_step.delay_ms else None,
     )
 
 
 async def _begin(
-    context: ServiceContext, pending: PendingWork, unit: UnitOfWork, writing: Writing, item: StepItem
+    context: ServiceContext,
+    pending: PendingWork,
+    unit: UnitOfWork,
+    writing: Writing,
+    item: StepItem,
+    known: RunRow | None,
 ) -> None:
     attributes = {"saga.id": item.envelope.saga_id, "saga.step": item.step.name}
     name = f"process {item.delivery.topic}"
     with context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes) as span:
-        row = new_run(item, writing.now, span.traceparent)
+        row = begun_run(item, known, writing.now, span.traceparent)
+        if row.status is RunStatus.WAITING:
+            writing.put(row)
+            return
         if item.step.effects is Effects.EXTERNAL:
             intent = pending.intent(row, writing.now)
-            writing.inserts[item.run_id] = intent
+            writing.put(intent)
             if intent.owner:
                 writing.intents.append(intent)
             return
         try:
-            ended = await _run_local(unit, item, row, writing.now)
+            ended = await _run_local(context, unit, writing, item, row)
         except Trouble as trouble:
             if isinstance(trouble.reason, HandlerTrouble):
                 span.fail(trouble.reason)
             raise
-        writing.inserts[item.run_id] = ended
-        write_end(context, writing, item.topology.plan, ended, span.traceparent)
+        writing.put(ended)
+        if ended.status is not RunStatus.INTENT:
+            write_end(context, writing, item.topology.plan, ended, span.traceparent)
 
 
 def write_end(context: ServiceContext, writing: Writing, plan: Plan, ended: RunRow, parent: str) -> None:
@@ -121,10 +153,13 @@ def write_end(context: ServiceContext, writing: Writing, plan: Plan, ended: RunR
     attributes = {"saga.id": ended.saga_id}
     name = f"create {ended.result_type or ended.step}"
     with context.tracer.span(name, SpanKind.PRODUCER, parent, attributes) as span:
-        writing.outbox.append(emit.ended_run(ended, plan, writing.now, span.traceparent))
+        writing.outbox.extend(emit.ended_run(ended, plan, writing.now, span.traceparent))
 
 
-async def _run_local(unit: UnitOfWork, item: StepItem, row: RunRow, now: datetime) -> RunRow:
+async def _run_local(
+    context: ServiceContext, unit: UnitOfWork, writing: Writing, item: StepItem, row: RunRow
+) -> RunRow:
+    """Call the handler and return the run as it ends, or as it waits for the child saga that it starts."""
     step = item.step
     run = Run(
         saga_id=row.saga_id,
@@ -137,14 +172,20 @@ async def _run_local(unit: UnitOfWork, item: StepItem, row: RunRow, now: datetim
     )
     before = unit.writes
     try:
-        raw = await call(step.handler, step.bindings, {Binding.INPUT: item.event}, run, step.timeout_seconds)
+        values: Values = {Binding.INPUT: item.event} if not step.is_join else inputs_of_run(step, row)
+        raw = await call(step.handler, step.bindings, values, run, step.timeout_seconds)
+        if step.child is not None:
+            waiting, start, outbox = start_child(context, step, row, started_event(raw, step), writing.now)
+            writing.put(start)
+            writing.outbox.extend(outbox)
+            return waiting
         result = checked(raw, step)
     except HandlerTrouble as trouble:
         raise_if_store(trouble)
         raise Trouble(item, trouble) from trouble
     if isinstance(result, Refusal) and unit.writes != before:
         raise Trouble(item, result)
-    return concluded(row, answer_of(result), now)
+    return concluded(row, answer_of(result, step), writing.now)
 
 
 def give_up(
@@ -156,36 +197,53 @@ def give_up(
 ) -> None:
     """Write the refusal, the next attempt or the failure of an item that was tried alone and rolled back."""
     if isinstance(item, EndItem):
-        _again(context, writing, item, END_RETRY, reason)
+        _tried_again(context, writing, item, END_RETRY, Promise.MUST_SUCCEED, reason)
         return
-    meeting = _meeting(seen, item, None)
+    known = seen.runs.get(item.run_id)
+    meeting = _meeting(seen, item, known)
     if meeting is Meeting.HELD:
-        writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="the gate is closing")
+        writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
     if meeting is not Meeting.RUN:
         return
-    row = new_run(item, seen.now, item.envelope.traceparent)
+    row = begun_run(item, known, seen.now, item.envelope.traceparent)
     if isinstance(reason, Refusal):
-        ended = concluded(row, answer_of(reason), seen.now)
-    elif row.attempt < item.step.retry.attempts or item.step.kind is StepKind.RETRIABLE:
-        _again(context, writing, item, item.step.retry, reason)
-        return
+        ended = concluded(row, answer_of(reason, item.step), seen.now)
     else:
-        log.error("%s of %s: given up after attempt %d: %s", item.run_id[1], item.run_id[0], row.attempt, reason)
+        promise = promise_of(item.step.kind)
+        verdict = _tried_again(context, writing, item, item.step.retry, promise, reason)
+        if isinstance(verdict, Again):
+            return
+        log.error("%s of %s: given up, %s: %s", item.run_id[1], item.run_id[0], verdict.reason, reason)
         ended = failed(row, str(reason))
-    writing.inserts[item.run_id] = ended
+    writing.put(ended)
     write_end(context, writing, item.topology.plan, ended, row.traceparent)
 
 
-def _again(
+def promise_of(kind: StepKind) -> Promise:
+    """Return whether a step of this kind may be given up."""
+    return Promise.MUST_SUCCEED if kind is StepKind.RETRIABLE else Promise.MAY_FAIL
+
+
+def _tried_again(
     context: ServiceContext,
     writing: Writing,
     item: StepItem | EndItem,
     retry: Retry,
-    reason: Exception | Refusal,
-) -> None:
-    tried = tries_of(item) + 1
-    pause = retry.delay_seconds(tried, context.rng.random())
-    log.warning(
+    promise: Promise,
+    reason: HandlerTrouble | Refusal,
+) -> Again | GiveUp:
+    """Return what follows a failed attempt; where that is another one, it is written as a row."""
+    tried, now = tries_of(item) + 1, writing.now
+    first_at = (item.row.first_at if item.row is not None else None) or now
+    error = reason.error if isinstance(reason, HandlerTrouble) else None
+    fault = fault_of(error, retry)
+    jitter = context.rng.random()
+    verdict = decide_retry(retry, promise, fault, tried=tried, first_at=first_at, now=now, jitter=jitter)
+    if isinstance(verdict, GiveUp):
+        return verdict
+    pause = (verdict.at - now).total_seconds()
+    log.log(
+        logging.ERROR if fault.failure is Failure.PERMANENT else logging.WARNING,
         "%s of %s: attempt %d failed, again in %.2f s: %s",
         item.run_id[1],
         item.run_id[0],
@@ -193,7 +251,9 @@ def _again(
         pause,
         reason,
         # Where it was raised is said once; the rest is the same again.
-        exc_info=reason.error if tried == 1 and isinstance(reason, HandlerTrouble) else None,
+        exc_info=error if tried == 1 else None,
     )
     context.count("retried")
-    writing.set_aside(context, item, Reason.RETRY, attempt=tried, error=str(reason), delay_seconds=pause)
+    text = str(reason)
+    writing.set_aside(context, item, Reason.RETRY, attempt=tried, error=text, delay_seconds=pause, first_at=first_at)
+    return verdict

@@ -9,6 +9,7 @@ from saga._core import emit
 from saga._core.participant import Turn
 from saga._core.plan import Topology
 from saga._core.rows import Changes, OutboxRow
+from saga._runtime.children import cancel_child
 from saga._runtime.context import ServiceContext
 from saga.ports import SpanKind, UnitOfWork
 
@@ -34,22 +35,22 @@ async def write_turn(
     if turn.emit is not None:
         name = f"create {turn.emit.result_type or turn.emit.step}"
         with context.tracer.span(name, SpanKind.PRODUCER, traceparent, {"saga.id": saga_id}) as span:
-            outbox.append(emit.ended_run(turn.emit, topology.plan, now, span.traceparent))
-    outbox += [
-        emit.report(
-            report,
-            service=context.service,
-            saga_id=saga_id,
-            plan=topology.plan.hash,
-            tenant=tenant,
-            expires_at=expires_at,
-            now=now,
-            traceparent=traceparent,
-        )
-        for report in turn.reports
-    ]
+            outbox += emit.ended_run(turn.emit, topology.plan, now, span.traceparent)
+    about = emit.About(
+        saga_id=saga_id,
+        plan=topology.plan.hash,
+        tenant=tenant,
+        expires_at=expires_at,
+        now=now,
+        traceparent=traceparent,
+    )
+    outbox += [emit.report(report, service=context.service, about=about) for report in turn.reports]
+    if turn.cancel_child is not None:
+        outbox += await cancel_child(context, unit, topology, turn.cancel_child, about)
+    run = (turn.run,) if turn.run is not None else ()
     changes = Changes(
-        update_runs=(turn.run,) if turn.run is not None else (),
+        insert_runs=tuple(row for row in run if not row.revision),
+        update_runs=tuple(row for row in run if row.revision),
         gates=(turn.gate,) if turn.gate is not None else (),
         outbox=tuple(outbox),
         delete_deliveries=(used_row,) if used_row is not None else (),

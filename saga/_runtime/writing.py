@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from saga._core.rows import Changes, DeliveryKey, DeliveryRow, OutboxRow, RunId, RunRow
+from saga._core.rows import Changes, DeliveryKey, DeliveryRow, OutboxRow, RunId, RunRow, Snapshot
 from saga._core.words import Reason
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import AsideItem, EndItem, StepItem
@@ -28,6 +28,15 @@ class Writing:
     used_rows: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
     intents: list[RunRow] = field(default_factory=list[RunRow])
     ended: list[str] = field(default_factory=list[str])
+
+    def run(self, run_id: RunId, seen: Snapshot) -> RunRow | None:
+        """Return a run as this transaction will leave it."""
+        return self.inserts.get(run_id) or self.updates.get(run_id) or seen.runs.get(run_id)
+
+    def put(self, run: RunRow) -> None:
+        """Insert a run, or update the one that was read; the next one of the same key takes its place."""
+        rows = self.updates if run.revision else self.inserts
+        rows[run.saga_id, run.step, run.branch] = run
 
     def changes(self) -> Changes:
         """Return it as one value, runs in the order of their key so that two batches cannot deadlock."""
@@ -61,6 +70,7 @@ class Writing:
         attempt: int,
         error: str,
         delay_seconds: float = 0.0,
+        first_at: datetime | None = None,
     ) -> None:
         """Keep the item's delivery as a row: that of its step, or of the whole outcome."""
         aside = AsideItem(
@@ -71,6 +81,7 @@ class Writing:
             steps=(item.step.name if isinstance(item, StepItem) else "",),
             message_id=item.envelope.id,
             attempt=attempt,
+            first_at=first_at if item.row is None else item.row.first_at or first_at,
             error=error,
             delay_seconds=delay_seconds,
         )
@@ -91,12 +102,22 @@ class Writing:
                 due_at=self.now + timedelta(seconds=item.delay_seconds),
                 reason=reason,
                 attempt=item.attempt,
+                first_at=item.first_at,
                 error=error[:500],
                 step=step,
                 message_id=item.message_id,
                 raw=item.delivery,
+                id=_same_letter(item, reason, step),
             )
             self.deliveries.append(row)
+
+
+def _same_letter(item: AsideItem, reason: Reason, step: str) -> int:
+    """Return the ID of the item's own row if that becomes a dead letter as it is, 0 if a row has to be written."""
+    row = item.row
+    if row is None or reason is not Reason.DEAD:
+        return 0
+    return row.id if (row.saga_id, row.step, row.message_id) == (item.saga_id, step, item.message_id) else 0
 
 
 def after_commit(context: ServiceContext, pending: PendingWork, writing: Writing, seqs: Sequence[int]) -> None:
@@ -104,9 +125,12 @@ def after_commit(context: ServiceContext, pending: PendingWork, writing: Writing
     if writing.outbox:
         context.hand_over([replace(row, seq=seq) for row, seq in zip(writing.outbox, seqs, strict=True)])
     for run in writing.intents:
-        pending.take_on(replace(run, revision=1))
+        pending.take_on(replace(run, revision=run.revision + 1))
+    if any(run.pending_at is not None and not run.owner for run in writing.updates.values()):
+        context.pending_alarm.ring()
     for saga_id in writing.ended:
         context.endings.tell(saga_id)
-    due = [row.due_at for row in writing.deliveries if row.reason in (Reason.RETRY, Reason.PARKED)]
+    # Not for what is parked: whoever could not handle it must not be the first to look at it again.
+    due = [row.due_at for row in writing.deliveries if row.reason in (Reason.RETRY, Reason.DELAYED)]
     if due:
         context.waiting_alarm.ring(max(0.0, (min(due) - writing.now).total_seconds()))

@@ -12,6 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from saga._core.flow import flow_lines, plan_warnings
+from saga._core.mermaid import mermaid as flowchart
+from saga.cli import inspecting, letters
+from saga.cli.drawing import plan_trees
+from saga.cli.live import check_live
 from saga.cli.planfiles import build_plans, check_plans, read_plan, write_plans
 from saga.cli.targets import BadTarget, export, manifests_at
 from saga.cli.words import plan_lines
@@ -25,6 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(letters.app)
+app.command("ls")(inspecting.ls)
+app.command("history")(inspecting.history)
 
 _out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 _err = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=True)
@@ -71,18 +79,33 @@ def check(
         Path | None,
         typer.Option("--plans", metavar="FOLDER", help="Where the plan files are. (default: plans)"),
     ] = None,
+    *,
+    live: Annotated[bool, typer.Option("--live", help="Ask also what open sagas need; before a deploy.")] = False,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="URL", help="With --live: the coordinator's database.")
+    ] = None,
+    kafka: Annotated[
+        str | None, typer.Option("--kafka", metavar="URL", help="With --live: look at the running replicas, too.")
+    ] = None,
 ) -> None:
     """Compare the targets with the plan files and exit 1 when they differ, for CI.
 
-    A missing file is a difference, and so is one that no target has a part in.
+    A missing file is a difference, and so is one that no target has a part in. With --live also what the
+    targets' code can no longer do for sagas that are open now.
     """
     with _sentences():
+        if live != (store is not None) or (kafka is not None and not live):
+            raise BadTarget("--live needs --store URL, and --store and --kafka need --live")
         if plans is None and len(targets) > 1 and Path(targets[-1]).is_dir():
             *targets, last = targets
             plans = Path(last)
         folder = DEFAULT_FOLDER if plans is None else plans
-        made = build_plans(manifests_at(targets))
-        if problems := check_plans(made, folder):
+        manifests = manifests_at(targets)
+        made = build_plans(manifests)
+        problems = check_plans(made, folder)
+        if store is not None and not problems:
+            problems = check_live(manifests, made, folder, store, kafka)
+        if problems:
             raise PlanError(problems)
         for each in made:
             _out.print(f"{each.saga} v{each.version}: code and plan agree")
@@ -106,10 +129,21 @@ def manifest(
 
 
 @app.command()
-def show(file: Annotated[Path, typer.Argument(metavar="FILE", help="A plan file.")]) -> None:
-    """Tell a plan in words."""
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A plan file.")],
+    *,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart instead.")] = False,
+) -> None:
+    """Draw a plan's flow and tell its steps in words."""
     with _sentences():
-        for line in plan_lines(read_plan(file)):
+        plan = read_plan(file)
+        if mermaid:
+            typer.echo(flowchart(plan), nl=False)
+            return
+        _out.print(f"{plan.saga} v{plan.version}, revision {plan.revision}")
+        for tree in plan_trees(plan):
+            _out.print(tree)
+        for line in plan_lines(plan):
             _out.print(line)
 
 

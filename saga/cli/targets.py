@@ -15,11 +15,14 @@ import orjson
 from saga._core.declare import Service
 from saga._core.manifest import Manifest, manifest_from_json, manifest_of, manifest_to_json
 from saga._core.resolve import resolve_all
+from saga._core.strict_json import load, refuse
 from saga.errors import DeclarationError, PlanError, SagaError
 
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _CODE = re.compile(rf"({_DOTTED}):({_DOTTED})")
-_FORMS = "write module:attribute, such as shop.services:services, or the path of a manifest file"
+_FORMS = "write module:attribute, such as shop.services:services, or the path of a manifest file or a folder of them"
+FORMAT = 1
+"""Of an exported file; it grows when older files cannot be read any more."""
 
 
 class BadTarget(SagaError):
@@ -29,40 +32,86 @@ class BadTarget(SagaError):
 def manifests_at(targets: Sequence[str]) -> tuple[Manifest, ...]:
     """Return the manifests of all targets, services in code first; equal ones once.
 
-    Raises BadTarget, DeclarationError, PlanError.
+    Raises BadTarget, DeclarationError, PlanError naming who declares one service in two ways.
     """
-    services: list[Service] = []
-    read: list[Manifest] = []
+    services: dict[int, Service] = {}
+    where: dict[str, str] = {}
+    read: list[tuple[str, Manifest]] = []
     for target in targets:
         if match := _CODE.fullmatch(target):
-            services += _services(target, match[1], match[2])
+            for service in _services(target, match[1], match[2]):
+                services[id(service)] = service
+                where.setdefault(service.name, target)
         elif (path := Path(target)).is_file():
             read += _read(path)
+        elif path.is_dir():
+            read += _read_folder(path)
         else:
             raise BadTarget(f"{target!r} is no file and names no code; {_FORMS}")
-    coded = [manifest_of(definition) for definition in resolve_all({id(s): s for s in services}.values())]
-    return tuple({manifest_to_json(manifest): manifest for manifest in (*coded, *read)}.values())
+    coded = [(where[d.name], manifest_of(d)) for d in resolve_all(services.values())]
+    return _one_each([*coded, *read])
+
+
+def _one_each(given: Sequence[tuple[str, Manifest]]) -> tuple[Manifest, ...]:
+    """Return each service's one manifest; raises PlanError where two targets say different things about a service."""
+    found: dict[str, tuple[str, Manifest]] = {}
+    problems: list[str] = []
+    for source, manifest in given:
+        first, known = found.setdefault(manifest.service, (source, manifest))
+        if manifest_to_json(known) != manifest_to_json(manifest):
+            problems.append(
+                f"service {manifest.service}: {first} and {source} declare different things; name only the newest, "
+                "or export it again with `saga manifest`"
+            )
+    if problems:
+        raise PlanError(problems)
+    return tuple(manifest for _, manifest in found.values())
 
 
 def export(manifests: Sequence[Manifest]) -> bytes:
-    """Return manifests as a file for `manifests_at`: one as itself, several as a list."""
-    if len(manifests) == 1:
-        return manifest_to_json(manifests[0])
+    """Return manifests as a file for `manifests_at`."""
     bodies = [orjson.loads(manifest_to_json(manifest)) for manifest in manifests]
-    return orjson.dumps(bodies, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps({"format": FORMAT, "manifests": bodies}, option=options)
 
 
-def _read(path: Path) -> list[Manifest]:
-    body = path.read_bytes()
+def _read_folder(folder: Path) -> list[tuple[str, Manifest]]:
+    files = [path for path in sorted(folder.glob("*.json")) if not path.name.endswith(".plan.json")]
+    if not files:
+        raise BadTarget(f"{folder}: no *.json in it; export manifests into it with `saga manifest -o`")
+    return [found for path in files for found in _read(path)]
+
+
+def _read(path: Path) -> list[tuple[str, Manifest]]:
     try:
-        found = orjson.loads(body)
-        bodies = [orjson.dumps(item) for item in cast("list[object]", found)] if isinstance(found, list) else [body]
-    except orjson.JSONDecodeError:
-        bodies = [body]
-    try:
-        return [manifest_from_json(each) for each in bodies]
+        bodies = _bodies(load(path.read_bytes(), "the file"))
+        return [(str(path), manifest_from_json(orjson.dumps(body))) for body in bodies]
     except PlanError as error:
         raise PlanError([f"{path}: {problem}" for problem in error.problems]) from error
+
+
+def _bodies(value: object) -> list[object]:
+    """Return the manifests in an exported file; the format is looked at first, since all else depends on it."""
+    found = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    written = found.get("format")
+    if "flow" in found and "steps" in found:
+        refuse("this is a plan, not a manifest; name the services' code, or what `saga manifest` has exported")
+    if type(written) is not int or "manifests" not in found:
+        refuse("this is nothing that `saga manifest` exports; export it again")
+    if written > FORMAT:
+        refuse(
+            f"was exported by a newer saga (format {written}, this one reads {FORMAT}); update saga here, or export "
+            "it again with the version in use here"
+        )
+    if written < FORMAT:
+        refuse(
+            f"was exported by an older saga (format {written}, this one reads {FORMAT}); update saga in that "
+            "repository and export it again"
+        )
+    bodies = found["manifests"]
+    if not isinstance(bodies, list):
+        refuse("its manifests are no list; export it again")
+    return cast("list[object]", bodies)
 
 
 def _services(target: str, module_name: str, attribute: str) -> tuple[Service, ...]:

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from saga._core.flow import flow_lines
-from saga._core.plan import Plan, PlanStep, Undoing
-from saga._core.words import Effects
+from saga._core.plan import Plan, PlanInput, PlanStep, Undoing
+from saga._core.words import Effects, Takes
 
 _UNDOING = {
     Undoing.LOCAL: "undone by its compensation",
     Undoing.EXTERNAL: "undone by an outside call",
+    Undoing.CHILD: "undone by undoing its child saga",
     Undoing.NOTHING: "nothing to undo",
     Undoing.NEVER: "never undone",
 }
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """Yield a plan's heading, its flow, its times and its steps."""
-    yield f"{plan.saga} v{plan.version}, revision {plan.revision}"
-    yield from (f"  {line}" for line in flow_lines(plan))
+    """Yield a plan's steps and its times, a sentence each, after an empty line."""
     yield ""
     yield f"{plan.start} emits {plan.start_event}"
     for step in plan.steps:
@@ -30,12 +28,23 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _says(step: PlanStep) -> Iterator[str]:
-    yield f"reacts to {step.reacts_to}"
-    emits = [*step.emits, "nothing"] if step.ends else step.emits
-    yield f"emits {' or '.join(emits)}"
+    if step.inputs:
+        yield f"reacts to {' and '.join(_input(taken) for taken in step.inputs)}"
+    else:
+        yield "waits for what comes from outside"
+    emits = [f"{event} for each element of a list" if event == step.fan_out else event for event in step.emits]
+    yield f"emits {' or '.join([*emits, 'nothing'] if step.ends else emits)}"
     if step.refuses:
         yield f"refuses with {' or '.join(step.refuses)}"
     if step.effects is Effects.EXTERNAL:
         yield "calls outside"
+    if step.child:
+        yield f"starts {step.child} as a child"
     yield _UNDOING[step.undoing]
-    yield f"within {timedelta(milliseconds=step.timeout_ms)}"
+    if step.delay_ms:
+        yield f"{timedelta(milliseconds=step.delay_ms)} after its event"
+    yield f"within {timedelta(milliseconds=step.within_ms or step.timeout_ms)}"
+
+
+def _input(taken: PlanInput) -> str:
+    return f"{taken.event} of every branch" if taken.takes is Takes.EVERY else taken.event

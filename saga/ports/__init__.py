@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from saga.ports.operating import DeadLetters, Footprints, Inspection, OperatingStore
 from saga.ports.store import (
+    Beat,
     Claim,
     Clock,
     CoordinationStore,
@@ -30,16 +32,21 @@ from saga.ports.transport import (
 )
 
 __all__ = [
+    "Beat",
     "Claim",
     "Cleanup",
     "Clock",
     "CoordinationStore",
     "CoordinatorStore",
     "Database",
+    "DeadLetters",
+    "Footprints",
     "GroupSpec",
+    "Inspection",
     "Lock",
     "OnAssigned",
     "OnRevoked",
+    "OperatingStore",
     "OutboxStore",
     "ParticipantStore",
     "Positions",

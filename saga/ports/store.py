@@ -20,6 +20,7 @@ from saga._core.rows import (
     RunId,
     RunRow,
     Snapshot,
+    TakenRun,
 )
 
 
@@ -54,6 +55,17 @@ class Claim:
     sagas: tuple[str, ...]
     lock: Lock = Lock.SHARED
     lock_timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """Say what a heartbeat has found: the runs it kept, and those whose owner is silent, with that owner.
+
+    An owner is silent when less than a third of its lease is left: it has missed two of three beats.
+    """
+
+    kept: frozenset[RunId]
+    silent: Mapping[RunId, str]
 
 
 class UnitOfWork(Protocol):
@@ -115,8 +127,19 @@ class ParticipantStore(Protocol):
         """Claim due rows (reason RETRY, PARKED) by moving their `due_at` on by the lease; oldest first."""
         ...
 
-    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[RunRow]:
-        """Claim runs whose `pending_at` has passed: owner set, `pending_at` moved on, revision raised."""
+    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[TakenRun]:
+        """Claim runs whose `pending_at` has passed, longest waiting first.
+
+        Owner set, `pending_at` moved on, `called_at` (and `first_called_at`, once) set to now, revision raised: a
+        call may follow at once, so it is written down before.
+        """
+        ...
+
+    async def beat(self, service: str, owner: str, runs: Sequence[RunRow], lease_seconds: float) -> Beat:
+        """Move `pending_at` of the owner's runs on by a lease, in one statement; revisions stay as they are.
+
+        A run whose revision is not the one given any more is left alone.
+        """
         ...
 
     async def load_run(self, run: RunId) -> RunRow | None:

@@ -12,7 +12,7 @@ import pytest
 from saga._core.rows import Changes, OutboxRow
 from saga._core.words import GateState, Reason, RunStatus, UndoStatus
 from saga.errors import Conflict, Gone, SettingsError, StoreError
-from saga.ports import Lock, Store
+from saga.ports import Beat, Lock, Store
 from tests.contracts.store_rows import (
     OTHER,
     SERVICE,
@@ -506,7 +506,7 @@ class StoreContract:
         assert [(row.id, row.attempt) for row in await bench.store.take_deliveries(SERVICE, 10, 30.0)] == [(left.id, 1)]
         await put(bench.store, Changes(delete_deliveries=(left.id,)), one)
 
-    async def test_a_release_makes_held_deliveries_of_that_service_and_saga_due(self, bench: StoreBench) -> None:
+    async def test_a_release_makes_what_waits_for_that_service_and_saga_due(self, bench: StoreBench) -> None:
         now, one, two = await bench.now(), saga_id(), saga_id()
         later = now + timedelta(days=1)
         rows = (
@@ -514,11 +514,12 @@ class StoreContract:
             waiting(two, later, Reason.HELD, attempt=2),
             waiting(one, later, Reason.HELD, OTHER, attempt=3),
             waiting(one, later, Reason.RETRY, attempt=4),
+            waiting(one, later, Reason.DELAYED, attempt=5),
         )
         await put(bench.store, Changes(insert_deliveries=rows), one, two)
         await put(bench.store, Changes(release=(one,)), one)
-        (row,) = await bench.store.take_deliveries(SERVICE, 10, 30.0)
-        assert (row.attempt, row.reason) == (1, Reason.RETRY)
+        taken = await bench.store.take_deliveries(SERVICE, 10, 30.0)
+        assert sorted((row.attempt, row.reason) for row in taken) == [(1, Reason.RETRY), (4, Reason.RETRY)]
         assert await bench.store.take_deliveries(OTHER, 10, 30.0) == []
 
     async def test_pending_runs_are_taken_with_owner_lease_and_revision(self, bench: StoreBench) -> None:
@@ -529,21 +530,60 @@ class StoreContract:
         foreign = run(saga_id(), "payment.take", pending_at=now - timedelta(seconds=9))
         rows = (due, old, later, foreign, run(saga_id()))
         await put(bench.store, Changes(insert_runs=rows), *(row.saga_id for row in rows))
-        (first,) = await bench.store.take_runs(SERVICE, "me", 1, 30.0)
+        (taken,) = await bench.store.take_runs(SERVICE, "me", 1, 30.0)
+        first = taken.run
+        assert (taken.owner, taken.called_at) == ("", None)
         assert (first.saga_id, first.owner, first.revision) == (old.saga_id, "me", 2)
         assert first.pending_at is not None
         assert first.pending_at > now + timedelta(seconds=20)
+        assert first.first_called_at == first.called_at == first.pending_at - timedelta(seconds=30)
         assert await seen_run(bench.other, old.saga_id) == first
-        assert [row.saga_id for row in await bench.other.take_runs(SERVICE, "you", 9, 30.0)] == [due.saga_id]
+        assert [each.run.saga_id for each in await bench.other.take_runs(SERVICE, "you", 9, 30.0)] == [due.saga_id]
         assert await bench.store.take_runs(SERVICE, "me", 9, 30.0) == []
         await bench.pass_time(31)
-        taken = await bench.other.take_runs(SERVICE, "you", 9, 30.0)
-        assert {(row.saga_id, row.owner, row.revision) for row in taken} == {
-            (old.saga_id, "you", 3),
-            (due.saga_id, "you", 3),
+        again = {each.run.saga_id: each for each in await bench.other.take_runs(SERVICE, "you", 9, 30.0)}
+        assert {(each.run.saga_id, each.owner, each.run.owner, each.run.revision) for each in again.values()} == {
+            (old.saga_id, "me", "you", 3),
+            (due.saga_id, "you", "you", 3),
         }
+        second = again[old.saga_id]
+        assert second.run.first_called_at == second.called_at == first.called_at
+        assert second.run.called_at is not None
+        assert first.called_at is not None
+        assert second.run.called_at > first.called_at
         with pytest.raises(Conflict):  # the first owner comes back too late
             await put(bench.store, Changes(update_runs=(first,)), old.saga_id)
+
+    async def test_a_beat_moves_leases_on_and_keeps_revisions(self, bench: StoreBench) -> None:
+        now = await bench.now()
+        one, two, three = (run(saga_id(), status=RunStatus.INTENT, pending_at=now) for _ in range(3))
+        rows = (one, two, three)
+        await put(bench.store, Changes(insert_runs=rows), *(row.saga_id for row in rows))
+        mine = {each.run.saga_id: each.run for each in await bench.store.take_runs(SERVICE, "me", 9, 30.0)}
+        await put(bench.store, Changes(update_runs=(replace(mine[two.saga_id], pending_at=None),)), two.saga_id)
+        await bench.pass_time(25)
+        stale = replace(mine[three.saga_id], revision=1)
+        beat = await bench.store.beat(SERVICE, "me", [mine[one.saga_id], mine[two.saga_id], stale], 30.0)
+        assert beat.kept == {(one.saga_id, one.step, one.branch)}
+        assert beat.silent == {}
+        kept = await seen_run(bench.other, one.saga_id)
+        assert kept.pending_at is not None
+        assert kept.pending_at > await bench.now() + timedelta(seconds=20)
+        assert replace(kept, pending_at=None) == replace(mine[one.saga_id], pending_at=None)
+        assert (await bench.store.beat(SERVICE, "me", [], 30.0)).kept == frozenset()
+        assert await bench.other.beat("payment", "you", [], 30.0) == Beat(kept=frozenset(), silent={})
+        beat = await bench.other.beat(SERVICE, "you", [mine[one.saga_id]], 30.0)
+        assert beat == Beat(kept=frozenset(), silent={(three.saga_id, three.step, three.branch): "me"})
+        await bench.pass_time(6)
+        assert [each.run.saga_id for each in await bench.other.take_runs(SERVICE, "you", 9, 30.0)] == [three.saga_id]
+        await bench.pass_time(25)
+        assert [each.run.saga_id for each in await bench.other.take_runs(SERVICE, "you", 9, 30.0)] == [one.saga_id]
+
+    async def test_nobody_is_silent_who_has_given_a_run_back(self, bench: StoreBench) -> None:
+        now = await bench.now()
+        waiting = run(saga_id(), status=RunStatus.INTENT, pending_at=now + timedelta(seconds=2))
+        await put(bench.store, Changes(insert_runs=(waiting,)), waiting.saga_id)
+        assert (await bench.other.beat(SERVICE, "you", [], 30.0)).silent == {}
 
     # --- the outbox -------------------------------------------------------------------------------------------
 

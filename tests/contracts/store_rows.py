@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from saga._core.envelope import Delivery
 from saga._core.rows import Changes, DeliveryRow, GateRow, InstanceRow, OutboxRow, RunRow
-from saga._core.words import GateState, Reason, RunKey, RunStatus, UndoStatus
+from saga._core.words import GateState, Mark, Reason, RunKey, RunStatus, UndoStatus
 from saga.ports import Claim, Lock, Store
 
 SERVICE = "stock"
@@ -67,6 +67,10 @@ def full_run(saga: str) -> RunRow:
         created_at=NOW,
         done_at=NOW + timedelta(microseconds=1),
         undone_at=NOW + timedelta(days=1),
+        fan_out=0,
+        generation=2,
+        first_called_at=NOW + timedelta(seconds=1),
+        called_at=NOW + timedelta(seconds=2),
     )
 
 
@@ -76,6 +80,8 @@ def gate(saga: str, state: GateState = GateState.CLOSED, service: str = SERVICE)
         service=service,
         plan="hash",
         state=state,
+        mark=Mark.HELD,
+        mark_number=3,
         keep_until=NOW + timedelta(days=8),
         expires_at=NOW + timedelta(days=7),
         traceparent="00-abc-def-01",

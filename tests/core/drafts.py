@@ -9,29 +9,39 @@ from typing import Any
 from hypothesis import strategies as st
 
 from saga._core.manifest import Manifest, SagaManifest
-from saga._core.plan import PlanStep, Undoing
+from saga._core.plan import PlanInput, PlanStep, Undoing
 from saga._core.schemas import EventNeeds, EventSchema
-from saga._core.words import Effects, StepKind
+from saga._core.words import Effects, StepKind, Takes
 
-KINDS = {"step": StepKind.STEP, "pivot": StepKind.PIVOT, "retriable": StepKind.RETRIABLE}
+KINDS = {kind.value: kind for kind in StepKind}
 
 
 def step(text: str, **changes: Any) -> PlanStep:
     """Read `a.one: step, s -> x | y` or `a.one: step never, s -> x | none`.
 
-    Undoing is local for a step and never for a pivot and a retriable, unless said.
+    Undoing is local for a step and never for a pivot and a retriable, unless said. `x*` is a list: `-> x*` fans out,
+    `x* + y -> z` joins; `a.in: receive, -> m` comes from outside.
     """
     name, _, rest = text.partition(": ")
     words, _, way = rest.partition(", ")
     cause, _, results = way.partition(" -> ")
     kind, *undoing = words.split()
     emits = [event for event in results.split(" | ") if event]
-    usual = Undoing.LOCAL if kind == "step" else Undoing.NEVER
+    fan_out = "".join(event.removesuffix("*") for event in emits if event.endswith("*"))
+    emits = [event.removesuffix("*") for event in emits]
+    taken = [
+        PlanInput(event=event.removesuffix("*"), takes=Takes.EVERY if event.endswith("*") else Takes.ONE)
+        for event in cause.split(" + ")
+    ]
+    joined = len(taken) > 1 or taken[0].takes is Takes.EVERY
+    usual = {"step": Undoing.LOCAL, "receive": Undoing.NOTHING}.get(kind, Undoing.NEVER)
     made = PlanStep(
         name=name,
         kind=KINDS[kind],
         effects=Effects.LOCAL,
-        reacts_to=cause,
+        reacts_to="" if joined else cause,
+        joins=tuple(sorted(taken, key=lambda each: each.event)) if joined else (),
+        fan_out=fan_out,
         emits=tuple(sorted(event for event in emits if event != "none")),
         ends="none" in emits,
         refuses=(),
@@ -67,7 +77,7 @@ def part(steps: Sequence[PlanStep], starts_with: str, saga: str = "checkout", ve
         starts_with=starts_with,
         steps=tuple(steps),
         emits=tuple(EventSchema(type=event, schema="{}") for event in sorted(emitted)),
-        needs=tuple(EventNeeds(type=event, fields=()) for event in sorted({s.reacts_to for s in steps})),
+        needs=tuple(EventNeeds(type=event, fields=()) for event in sorted({i.event for s in steps for i in s.inputs})),
     )
 
 
@@ -81,7 +91,7 @@ def sound_steps(draw: st.DrawFn) -> list[PlanStep]:
         made = PlanStep(
             name=f"{draw(st.sampled_from('abc'))}.step_{number}",
             kind=draw(st.sampled_from((StepKind.STEP, StepKind.RETRIABLE))),
-            effects=draw(st.sampled_from(Effects)),
+            effects=draw(st.sampled_from([Effects.LOCAL, Effects.EXTERNAL])),
             reacts_to=draw(st.sampled_from(known)),
             emits=tuple(f"e{number}.{n}" for n in range(count)),
             ends=count == 0 or draw(st.booleans()),

@@ -82,9 +82,19 @@ OUTSIDE = a_topology(
 REFUSAL = RefusalData(type="stock.out.v1", data=b'{"sku":"x"}')
 
 
-def a_fact(step: str, status: RunStatus, *, emits: str = "", cause: str = "orders.start") -> RunFact:
+def a_fact(
+    step: str,
+    status: RunStatus,
+    *,
+    emits: str = "",
+    cause: str = "orders.start",
+    branch: str = "",
+    fan_out: int | None = None,
+) -> RunFact:
     return RunFact(
         step=step,
+        branch=branch,
+        fan_out=fan_out,
         status=status,
         causes=(RunKey(step=cause),),
         emits=(emits,) if emits else (),

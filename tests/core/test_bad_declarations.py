@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from saga import NOTHING, DeclarationError, Dependency, Ended, Event, Refusal, Retry, Run, Saga, Service
+from saga import NOTHING, DeclarationError, Dependency, Ended, Event, Refusal, Retry, Run, Saga, Service, StepKind
 from saga._core.resolve import resolve, resolve_all
 from tests.core.checkout import Captured, OrderPlaced, OutOfStock, Shipped, StockReserved
 
 SAGA = Saga("checkout", version=1)
+OTHER_SAGA = Saga("trip", version=1)
 GATEWAY = Dependency("gateway")
 Declare = Callable[[Any], object]
 CASES: list[Any] = []
@@ -183,14 +184,114 @@ def a_bare_refusal(service: Any) -> None:
         raise NotImplementedError
 
 
-@refused(WHERE, "list[", "StockReserved]", "fan-out", "not supported in this version")
-def a_list_of_events(service: Any) -> None:
+@refused(WHERE, "fans out one event class", "either as a list or alone")
+def a_list_and_one_of_the_same_event(service: Any) -> None:
     @step(service)
-    async def reserve(order: OrderPlaced, run: Run) -> list[StockReserved] | OutOfStock:
+    async def reserve(order: OrderPlaced, run: Run) -> list[StockReserved] | StockReserved:
         raise NotImplementedError
 
 
-@refused(WHERE, "tuple[", "fan-out")
+@refused(WHERE, "list[", "list[Event]", "with one Event class")
+def a_list_of_alternatives(service: Any) -> None:
+    @step(service)
+    async def reserve(order: OrderPlaced, run: Run) -> list[StockReserved | Captured]:
+        raise NotImplementedError
+
+
+@refused(WHERE, "takes no event")
+def a_join_of_nothing(service: Any) -> None:
+    @service.join(SAGA)
+    async def reserve(run: Run) -> StockReserved:
+        raise NotImplementedError
+
+
+@refused(WHERE, "parameter 'name' is str", "list[Event]")
+def a_join_of_something_else(service: Any) -> None:
+    @service.join(SAGA)
+    async def reserve(order: OrderPlaced, name: str, run: Run) -> StockReserved:
+        raise NotImplementedError
+
+
+@refused(WHERE, "reacts to Captured and emits it")
+def a_join_that_emits_one_of_its_inputs(service: Any) -> None:
+    @service.join(SAGA)
+    async def reserve(order: OrderPlaced, captured: Captured, run: Run) -> Captured:
+        raise NotImplementedError
+
+
+@refused(WHERE, "is no promise of a step")
+def a_join_of_an_impossible_kind(service: Any) -> None:
+    @service.join(SAGA, kind=StepKind.RECEIVE)
+    async def reserve(order: OrderPlaced, captured: Captured, run: Run) -> StockReserved:
+        raise NotImplementedError
+
+
+@refused(WHERE, "delay", "at least one millisecond")
+def a_delay_of_nothing(service: Any) -> None:
+    @step(service, delay=timedelta(0))
+    async def reserve(order: OrderPlaced, run: Run) -> StockReserved:
+        raise NotImplementedError
+
+
+@refused("receives", "receives OrderPlaced already", "keep one")
+def an_event_received_twice(service: Any) -> None:
+    service.receives(SAGA, OrderPlaced)
+    service.receives(SAGA, OrderPlaced)
+
+
+@refused("inventory.receives", "is not an Event class")
+def something_else_received(service: Any) -> None:
+    service.receives(SAGA, OutOfStock)
+
+
+@refused(WHERE, "is another service's", "inventory.starts")
+def a_child_that_another_service_starts(service: Any) -> None:
+    @service.child(SAGA, Service("elsewhere").starts(OTHER_SAGA, Captured))
+    async def reserve(order: OrderPlaced, run: Run) -> Captured:
+        raise NotImplementedError
+
+
+@refused(WHERE, "returns its start event and nothing else", "-> Captured")
+def a_child_that_is_not_started(service: Any) -> None:
+    @service.child(SAGA, service.starts(OTHER_SAGA, Captured))
+    async def reserve(order: OrderPlaced, run: Run) -> StockReserved:
+        raise NotImplementedError
+
+
+@refused(WHERE, "undone by its own steps")
+def a_child_with_a_compensation(service: Any) -> None:
+    @service.child(SAGA, service.starts(OTHER_SAGA, Captured))
+    async def reserve(order: OrderPlaced, run: Run) -> Captured:
+        raise NotImplementedError
+
+    @reserve.compensation
+    async def release(order: OrderPlaced, run: Run) -> None:
+        raise NotImplementedError
+
+
+@refused(WHERE, "completed", "cannot refuse", "has completed")
+def a_completed_child_that_refuses(service: Any) -> None:
+    @service.child(SAGA, service.starts(OTHER_SAGA, Captured))
+    async def reserve(order: OrderPlaced, run: Run) -> Captured:
+        raise NotImplementedError
+
+    @reserve.completed
+    async def done(end: Ended, run: Run) -> StockReserved | OutOfStock:
+        raise NotImplementedError
+
+
+@refused(WHERE, "completed", "takes the child's ending and the run")
+def a_completed_child_told_of_something_else(service: Any) -> None:
+    @service.child(SAGA, service.starts(OTHER_SAGA, Captured))
+    async def reserve(order: OrderPlaced, run: Run) -> Captured:
+        raise NotImplementedError
+
+    @reserve.completed
+    async def done(end: Captured, run: Run) -> StockReserved:
+        raise NotImplementedError
+
+
+@refused(WHERE, "tuple[", "list[Event]")
 def a_tuple_of_events(service: Any) -> None:
     @step(service)
     async def reserve(order: OrderPlaced, run: Run) -> tuple[StockReserved, ...]:

@@ -156,7 +156,7 @@ def test_the_order_of_headers_does_not_matter(envelope: Envelope, order: random.
         ({"ce_id": b"a\x00b"}, "ce_id contains a control character"),
         ({"ce_id": "a\ufdd0b".encode()}, "ce_id contains a control character or a noncharacter"),
         ({"ce_id": b"x" * 513}, "ce_id has 513 bytes"),
-        ({"ce_sagakind": b"keep"}, "no kind of message"),
+        ({"ce_sagakind": b"kept"}, "no kind of message"),
         ({"ce_sagakind": b""}, "no kind of message"),
         ({"ce_time": b"yesterday"}, "ce_time is 'yesterday'"),
         ({"ce_time": None}, "ce_time is missing"),

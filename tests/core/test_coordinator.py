@@ -6,8 +6,9 @@ from itertools import permutations
 
 import pytest
 
-from saga._core.bodies import CancelRequested, Report, TooLate, UndoFailed, Undone
-from saga._core.coordinator import Due, SendClose, SendUndo, Tell, decide
+from saga._core.bodies import CancelRequested, Keep, Report, TooLate, UndoFailed, Undone
+from saga._core.coordinator import Due, decide
+from saga._core.effects import Send, SendClose, SendUndo, Tell
 from saga._core.instance import Answer, Instance, Phase, UndoStep
 from saga._core.learning import learn_unplanned
 from saga._core.words import Cause, Ending, RunKey, RunStatus
@@ -31,6 +32,7 @@ from tests.core.protocol_examples import (
     told,
 )
 
+KEEP_AT = EXPIRES - timedelta(days=1)
 RESERVE, SEND = RunKey(step="stock.reserve"), RunKey(step="ship.send")
 REFUSED = a_fact("ship.send", RunStatus.REFUSED, cause="stock.reserve")
 FAILED = a_fact("ship.send", RunStatus.FAILED, cause="stock.reserve")
@@ -78,7 +80,7 @@ def test_it_does_not_complete_once_an_undo_has_begun() -> None:
 def test_after_the_pivot_only_forward(late: Report | Due) -> None:
     running = told(PIVOTAL, ran(START), ran(RESERVED), ran(CAPTURED))
     assert running.instance.phase is Phase.COMMITTED
-    assert running.instance.due_at == EXPIRES
+    assert running.instance.due_at == KEEP_AT
     after = told(PIVOTAL, late, at=running.instance, now=TIMEOUT_AT)
     assert (after.instance.phase, after.effects) == (Phase.COMMITTED, ())
 
@@ -270,7 +272,7 @@ def test_only_what_is_unanswered_is_sent_again_and_news_start_over() -> None:
 def test_going_forward_sends_nothing_again() -> None:
     committed_one = told(PIVOTAL, ran(START), CANCEL, ran(CAPTURED)).instance
     assert committed_one.answers["pay"] is Answer.ASKED
-    assert committed_one.due_at == EXPIRES
+    assert committed_one.due_at == KEEP_AT
     assert decide(PIVOTAL, committed_one, Due(), NOW + timedelta(hours=1)).effects == ()
 
 
@@ -288,7 +290,7 @@ def test_an_undo_that_fails_for_good_is_told_once_and_freed_by_its_success() -> 
     assert isinstance(effect, Tell)
     assert (effect.outcome.ending, effect.outcome.cause) == (Ending.STUCK, Cause.UNDO_FAILED)
     assert effect.outcome.detail == "stock.reserve: no such row"
-    assert stuck.instance.due_at is None
+    assert stuck.instance.due_at == KEEP_AT
     assert told(PLAIN, failed, at=stuck.instance).effects == ()
     freed = told(PLAIN, Undone(step="stock.reserve"), at=stuck.instance)
     assert (freed.instance.phase, freed.instance.stuck) == (Phase.COMPENSATED, None)
@@ -317,10 +319,14 @@ def test_too_late_about_what_was_obeyed_in_time_is_no_news() -> None:
 def test_open_at_the_end_of_the_forward_window_is_overdue_and_still_completes() -> None:
     committed_one = told(PIVOTAL, ran(START), ran(RESERVED), ran(CAPTURED)).instance
     overdue = decide(PIVOTAL, committed_one, Due(), EXPIRES)
-    (effect,) = overdue.effects
+    *kept, effect = overdue.effects
+    assert {(each.service, type(each.command)) for each in kept if isinstance(each, Send)} == {
+        (service, Keep) for service in ("orders", "stock", "pay", "ship")
+    }
     assert isinstance(effect, Tell)
     assert (effect.outcome.ending, effect.outcome.cause) == (Ending.STUCK, Cause.OVERDUE)
-    assert overdue.instance.due_at is None
+    assert overdue.instance.due_at is not None
+    assert EXPIRES < overdue.instance.due_at
     ended = told(PIVOTAL, ran(SENT), at=overdue.instance)
     assert (ended.instance.phase, ended.instance.stuck) == (Phase.COMPLETED, None)
 

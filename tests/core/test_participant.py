@@ -140,13 +140,13 @@ def test_a_pivot_that_has_not_happened_lets_its_service_close(status: RunStatus)
 
 
 def test_an_outside_pivot_under_way_holds_the_answer_back() -> None:
-    pivot = a_run("pay.capture", RunStatus.INTENT, pending_at=LATER, owner="me")
+    pivot = a_run("pay.capture", RunStatus.INTENT, pending_at=LATER, owner="me", called_at=NOW)
     turn = _close(OUTSIDE, "pay", pivot)
     assert (turn.gate and turn.gate.state, turn.run, turn.reports, turn.kick) == (GateState.CLOSING, None, (), True)
 
 
 def test_an_outside_pivot_that_has_failed_is_asked_again() -> None:
-    turn = _close(OUTSIDE, "pay", a_run("pay.capture", RunStatus.FAILED))
+    turn = _close(OUTSIDE, "pay", a_run("pay.capture", RunStatus.FAILED, called_at=NOW))
     assert turn.run is not None
     assert (turn.run.pending_at, work_of(turn.run)) == (NOW, Work.RESOLVE)
     assert (turn.gate and turn.gate.state, turn.reports) == (GateState.CLOSING, ())
@@ -273,7 +273,7 @@ def test_there_is_nothing_to_undo_in_what_has_not_happened(status: RunStatus) ->
 
 @pytest.mark.parametrize("status", [RunStatus.INTENT, RunStatus.FAILED])
 def test_what_is_in_doubt_is_resolved_first(status: RunStatus) -> None:
-    run = a_run("pay.hold", status, attempt=7)
+    run = a_run("pay.hold", status, attempt=7, called_at=NOW)
     turn = _turn(_undo(OUTSIDE, HOLD, run))
     assert turn.run is not None
     assert (turn.run.undo, turn.run.pending_at, turn.run.attempt) == (UndoStatus.WANTED, NOW, 0)

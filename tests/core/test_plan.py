@@ -16,11 +16,11 @@ from saga import NOTHING, Dependency, Run, Saga, Service
 from saga._core.definition import ServiceDefinition
 from saga._core.flow import flow_lines, plan_warnings
 from saga._core.manifest import Manifest, manifest_from_json, manifest_of, manifest_to_json
-from saga._core.plan import Plan, PlanStep, Undoing
+from saga._core.plan import Plan, PlanInput, PlanStep, Undoing
 from saga._core.plan_check import check_service
 from saga._core.planning import build_plan, plan_from_json, plan_hash, plan_to_json
 from saga._core.resolve import resolve, resolve_all
-from saga._core.words import Effects, StepKind
+from saga._core.words import Effects, StepKind, Takes
 from saga.errors import PlanError
 from tests.core import checkout
 from tests.core.checkout import OrderPlaced, Shipped, StockReserved
@@ -123,7 +123,13 @@ OTHER_STEP: dict[str, Any] = {
     "refuses": ("payment.declined.v2",),
     "undoing": Undoing.NOTHING,
     "timeout_ms": 30_001,
+    "joins": (PlanInput(event="a.v1"), PlanInput(event="b.v1", takes=Takes.EVERY)),
+    "fan_out": "payment.captured.v1",
+    "delay_ms": 1,
+    "within_ms": 1,
+    "child": "trip.v1",
 }
+BESIDE_STEP = {"calls": "gateway"}
 OTHER_PLAN: dict[str, Any] = {
     "saga": "checkin",
     "version": 2,
@@ -136,8 +142,16 @@ OTHER_PLAN: dict[str, Any] = {
 
 
 def test_every_field_has_another_value_below() -> None:
-    assert set(OTHER_STEP) == {field.name for field in fields(PlanStep)}
+    assert set(OTHER_STEP) | set(BESIDE_STEP) == {field.name for field in fields(PlanStep)}
     assert set(OTHER_PLAN) == {field.name for field in fields(Plan)} - {"hash", "revision"}
+
+
+def test_the_hash_does_not_see_what_may_differ_between_replicas() -> None:
+    plan = checkout_plan()
+    first, capture, last = plan.steps
+    other = replace(plan, steps=(first, replace(capture, calls="bank"), last))
+    assert other != plan
+    assert plan_hash(other) == plan.hash
 
 
 @pytest.mark.parametrize("name", OTHER_STEP)

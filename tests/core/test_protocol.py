@@ -9,8 +9,9 @@ import pytest
 
 from saga._core import cloudevents, ids, topics
 from saga._core.cloudevents import decode
+from saga._core.commands import decode_command
 from saga._core.limits import Limits
-from saga._core.records import decode_command, decode_outcome, decode_report
+from saga._core.records import decode_outcome, decode_report
 from saga._core.words import COMMAND_KINDS, REPORT_KINDS, Cause, Ending, Kind, RunStatus, UndoStatus
 from tests.core.wire_examples import COMMANDS, GOLDEN, OUTCOMES, PROTOCOL, REPORTS, block, golden, messages
 from tests.core.wire_strategies import delivery
@@ -57,7 +58,8 @@ def test_the_docs_name_every_word_on_the_wire(word: str) -> None:
 def test_the_docs_name_every_header_topic_limit_and_the_namespace() -> None:
     for header in cloudevents.ATTRIBUTE_HEADERS | {"traceparent"}:
         assert f"`{header}`" in TEXT
-    for topic in (topics.RUNS, topics.OUTCOMES, topics.PLANS, "<service>.events", "<service>.commands"):
+    ours = (topics.RUNS, topics.OUTCOMES, topics.PLANS, topics.BREAKERS)
+    for topic in (*ours, "<service>.events", "<service>.commands"):
         assert f"`{topic}`" in TEXT
     for limit in fields(Limits):
         assert f"| `{limit.name}` | {getattr(Limits(), limit.name):,} |" in TEXT

@@ -13,17 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saga._core.bodies import Command, Outcome, RefusalData, Report, RunFact, RunReported, UndoFailed, kind_of
+from saga._core.commands import decode_command, encode_command
+from saga._core.facts import fact_from_json, fact_to_json
 from saga._core.limits import check_depth
-from saga._core.records import (
-    decode_command,
-    decode_outcome,
-    decode_report,
-    encode_command,
-    encode_outcome,
-    encode_report,
-    fact_from_json,
-    fact_to_json,
-)
+from saga._core.records import decode_outcome, decode_report, encode_outcome, encode_report
 from saga._core.words import COMMAND_KINDS, REPORT_KINDS, Kind
 from saga.errors import TooLarge, Undecodable
 from tests.core.wire_examples import FAILED, OUTCOMES, REFUSED, RESERVED

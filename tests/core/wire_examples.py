@@ -27,8 +27,9 @@ from saga._core.bodies import (
     report_id,
 )
 from saga._core.cloudevents import message, source_of
+from saga._core.commands import encode_command
 from saga._core.envelope import Envelope, Message
-from saga._core.records import encode_command, encode_outcome, encode_report
+from saga._core.records import encode_outcome, encode_report
 from saga._core.words import Cause, Ending, Kind, RunKey, RunStatus, UndoStatus
 
 GOLDEN = Path(__file__).parent / "golden"

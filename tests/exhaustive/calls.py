@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 from saga._core.answers import AnswerFromOutside, Emitted, Raised, Refused, Work
+from saga._core.doubt import Memory, Question
 from saga._core.plan import Undoing
-from saga._core.rows import RunRow
+from saga._core.rows import RunRow, TakenRun
 from tests.exhaustive.ledger import Mark, Standing
 from tests.exhaustive.places import NOW, STORED, Move, OutsideCall, Place, Service, outcomes, sorted_calls
 
 MOST_CALLS = 2
 OK = Emitted(type="", payload=b"")
+MEMORY = Memory(max_in_flight=timedelta(minutes=1), key_ttl=timedelta(hours=1))
 
 
 class Caller:
@@ -41,13 +44,20 @@ class Caller:
         if len(mine) >= MOST_CALLS:
             return
         # Taking raises the revision: whoever held the row before is fenced off.
-        taken = place.stored(row, self._service.scenario.call_attempts)
+        mine_now = replace(row, owner="me", called_at=NOW, first_called_at=NOW)
+        taken = place.stored(mine_now, self._service.scenario.call_attempts)
         work = self._rules.work_of(row)
         local = work is Work.COMPENSATE and self._topology.steps[row.step].undoing is Undoing.LOCAL
-        call = OutsideCall(row.key, work, fresh=True, answer=OK if local else None)
+        probe = work is not Work.COMPENSATE and self._asks(row, mine_now)
+        call = OutsideCall(row.key, work, fresh=True, answer=OK if local else None, probe=probe)
         taken = replace(taken, calls=sorted_calls({*taken.calls, call}))
         fresh = any(other.fresh for other in mine)
         yield Move(label="take over" if fresh else f"take: {work.value}", place=taken, takeover=fresh)
+
+    def _asks(self, before: RunRow, taken: RunRow) -> bool:
+        found = TakenRun(run=taken, called_at=before.called_at, owner=before.owner)
+        probed = before.step in self._service.scenario.probed
+        return self._rules.question(found, MEMORY, probed=probed) is Question.PROBE
 
     # --- at the gateway ----------------------------------------------------------------------------------------
 
@@ -66,6 +76,10 @@ class Caller:
             yield self._returned("call: same answer", place, call, _same(mark))
             yield self._returned("call: same answer lost", place, call, self._raised)
             return
+        if call.probe:
+            yield self._returned("probe: nothing found", place, call, self._nothing_found(place, call, row))
+            yield self._returned("probe: no answer", place, call, self._raised)
+            return
         cause = row.causes[0].step
         yield self._returned("call: never arrived", place, call, self._raised)
         for emitted in outcomes(step):
@@ -76,6 +90,15 @@ class Caller:
             no = place.marked(Mark(step=step.name, standing=Standing.REFUSED, emitted=refusal, cause=cause))
             yield self._returned("call: refused", no, call, Refused(type=refusal, payload=b"{}"))
             yield self._returned("call: refused, answer lost", no, call, self._raised)
+
+    def _nothing_found(self, place: Place, call: OutsideCall, row: RunRow) -> AnswerFromOutside:
+        """Say what the production rule makes of it: the time a call may be under way has passed when none is."""
+        others = {*place.calls} - {call}
+        under_way = any(other.key == call.key and not other.probe and other.answer is None for other in others)
+        asked_at = NOW if under_way else NOW + MEMORY.max_in_flight
+        taken = TakenRun(run=replace(row, called_at=asked_at, first_called_at=NOW), called_at=NOW)
+        attempts = self._service.scenario.call_attempts
+        return self._rules.nothing_found(taken, MEMORY, attempts=attempts, now=asked_at)
 
     @staticmethod
     def _returned(label: str, place: Place, call: OutsideCall, answer: AnswerFromOutside) -> Move:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saga._core.bodies import CancelRequested, Close, Report, RunReported, Undo, Undone
-from saga._core.coordinator import Due, Effect, SendClose, SendUndo, Tell
+from saga._core.coordinator import Due
+from saga._core.effects import Effect, SendClose, SendUndo, Tell
 from saga._core.instance import ENDED, Instance, Phase, UndoStep, instance_of, instance_row
 from saga._core.rows import InstanceRow
 from saga._core.words import RANK, Ending, RunKey, RunStatus

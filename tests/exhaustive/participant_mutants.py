@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga._core import answers, participant
+from saga._core import answers, doubt, participant
 from tests.exhaustive import scenarios as s
 from tests.exhaustive.mutant import mutant
 
@@ -80,7 +80,7 @@ PARTICIPANT_MUTANTS = (
     mutant(
         "the answer that ends the pivot's doubt is reported",
         answers,
-        "if gate is None or not closing or topology.pivot is None or (topology.pivot.name != run.step):",
+        "if gate is None or not closing or (not _is_pivot(topology, ended)):",
         "if True:",
         s.PIVOT_IN_DOUBT,
     ),
@@ -97,6 +97,27 @@ PARTICIPANT_MUTANTS = (
         "step.effects is Effects.EXTERNAL and run.status in (RunStatus.INTENT, RunStatus.FAILED)",
         "step.effects is Effects.EXTERNAL and run.status is RunStatus.INTENT",
         s.EXTERNAL_STEP,
+    ),
+    mutant(
+        "nothing found proves nothing while a call may be under way",
+        doubt,
+        "if run.called_at >= settled_at:",
+        "if True:",
+        s.PROBED_STEP,
+    ),
+    mutant(
+        "an undo waits for the proof",
+        answers,
+        "return _unproven(run, answer, now, stopping=stopping)",
+        "return compensated(run, now)",
+        s.PROBED_STEP,
+    ),
+    mutant(
+        "an intent nobody has called is not in doubt, and is not called after the pivot's service has closed",
+        participant,
+        "never = _never_called(topology, pivot)",
+        "never = None",
+        s.PIVOT_IN_DOUBT,
     ),
     mutant(
         "what turns out to have happened is compensated",

@@ -50,12 +50,13 @@ Message = Arrival | Order | Report
 
 @dataclass(frozen=True, slots=True)
 class OutsideCall:
-    """Be a call under way; `answer` is None until the gateway has dealt with it."""
+    """Be a call or a probe under way; `answer` is None until the gateway has dealt with it."""
 
     key: RunKey
     work: Work
     fresh: bool
     answer: AnswerFromOutside | None
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class Place:
 
     def stored(self, row: RunRow, attempts: int) -> Place:
         """Return the place with one row written; calls taken with the row before are stale from now on."""
-        row = replace(row, revision=STORED, attempt=min(row.attempt, attempts - 1), owner="")
+        row = replace(row, revision=STORED, attempt=min(row.attempt, attempts - 1), generation=0)
         others = [other for other in self.runs if other.key != row.key]
         calls = {replace(call, fresh=False) if call.key == row.key else call for call in self.calls}
         return replace(

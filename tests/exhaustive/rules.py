@@ -10,10 +10,11 @@ from datetime import datetime
 from types import FunctionType, ModuleType
 from typing import Any
 
-from saga._core import answers, closure, coordinator, learning, participant
-from saga._core.answers import Work
+from saga._core import answers, closure, coordinator, doubt, learning, participant
+from saga._core.answers import AnswerFromOutside, Work
 from saga._core.bodies import RunFact
 from saga._core.coordinator import Decision, Input
+from saga._core.doubt import Question
 from saga._core.instance import Instance
 from saga._core.participant import Compensate, Meeting, Turn
 from saga._core.plan import Topology
@@ -36,9 +37,11 @@ class Rules:
     fact_of: Callable[[RunRow], RunFact]
     is_stale: Callable[[RunRow, RunRow | None], bool]
     work_of: Callable[[RunRow], Work]
+    question: Callable[..., Question]
+    nothing_found: Callable[..., AnswerFromOutside]
 
 
-MODULES = (closure, learning, coordinator, participant, answers)
+MODULES = (closure, learning, coordinator, participant, answers, doubt)
 """The modules that make the decisions, each after those it imports from."""
 
 Space = dict[str, Any]
@@ -59,6 +62,8 @@ def _rules(spaces: Mapping[ModuleType, Space]) -> Rules:
         failed=answering["failed"],
         is_stale=answering["is_stale"],
         work_of=answering["work_of"],
+        question=spaces[doubt]["question"],
+        nothing_found=spaces[doubt]["nothing_found"],
     )
 
 

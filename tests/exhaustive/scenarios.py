@@ -33,7 +33,7 @@ class Scenario:
     """Be a plan and what its steps can do.
 
     `fails` are local steps that may use up their attempts, `sticks` the steps whose compensation may
-    fail for good.
+    fail for good, `probed` the outside steps with a `confirm`.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Scenario:
     call_attempts: int = 1
     fails: frozenset[str] = frozenset()
     sticks: frozenset[str] = frozenset()
+    probed: frozenset[str] = frozenset()
 
     @property
     def external(self) -> bool:
@@ -258,6 +259,29 @@ STUCK_OUTSIDE = Scenario(
     sticks=frozenset({"b.two"}),
 )
 
+PROBED_STEP = Scenario(
+    name="outside step with a probe",
+    topology=topology(
+        "probed-step",
+        step("a.book", START_EVENT, "booked.v1", external=True, refuses=True),
+        step("b.confirm", "booked.v1", refuses=True),
+    ),
+    call_attempts=2,
+    probed=frozenset({"a.book"}),
+)
+
+PROBED_PIVOT = Scenario(
+    name="outside pivot with a probe",
+    topology=topology(
+        "probed-pivot",
+        step("a.reserve", START_EVENT, "reserved.v1"),
+        step("b.capture", "reserved.v1", "captured.v1", kind=PIVOT, external=True, refuses=True),
+        step("c.ship", "captured.v1", kind=RETRIABLE),
+    ),
+    call_attempts=2,
+    probed=frozenset({"b.capture"}),
+)
+
 SCENARIOS = (
     SEQUENCE,
     PARALLEL,
@@ -274,6 +298,8 @@ SCENARIOS = (
     NOTHING,
     PIVOT_AMONG_ITS_OWN,
     STUCK_OUTSIDE,
+    PROBED_STEP,
+    PROBED_PIVOT,
 )
 
 EVERY_BUILD = (Bounds(duplicates=1, cancels=1), Bounds(deadlines=1), Bounds(cancels=1, takeovers=1))

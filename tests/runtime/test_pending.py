@@ -12,8 +12,9 @@ import pytest
 
 from saga import Service
 from saga._core.resolve import resolve_all
-from saga._core.rows import RunRow
+from saga._core.rows import RunRow, TakenRun
 from saga._core.words import RunStatus
+from saga._runtime.beating import Hold
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.pending import PendingWork
 from saga._runtime.planbook import PlanBook
@@ -32,7 +33,7 @@ class Away:
         self.asked = 0
         self.asked_thrice = anyio.Event()
 
-    async def take_runs(self, *_: object) -> Sequence[RunRow]:
+    async def take_runs(self, *_: object) -> Sequence[TakenRun]:
         self.asked += 1
         if self.asked >= 3:
             self.asked_thrice.set()
@@ -46,7 +47,10 @@ class Slow:
         self.go = anyio.Event()
         self.ended = anyio.Event()
 
-    async def perform(self, _run: RunRow) -> None:
+    def knows(self, _run: RunRow) -> bool:
+        return True
+
+    async def perform(self, _hold: Hold) -> None:
         await self.go.wait()
         self.ended.set()
 

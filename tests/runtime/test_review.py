@@ -26,17 +26,19 @@ from saga._core.plan import Plan, topology_of
 from saga._core.planning import build_plan
 from saga._core.relay import messages_of
 from saga._core.resolve import resolve_all
-from saga._core.rows import Changes, DeliveryRow, RunRow
+from saga._core.rows import Changes, DeliveryRow, RunRow, TakenRun
 from saga._core.words import Kind, Reason, RunStatus
+from saga._runtime.beating import Hold
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import HandlerTrouble, call
+from saga._runtime.handlers import call
+from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.participant import Participant
 from saga._runtime.pending import PendingWork
 from saga._runtime.planbook import PlanBook
 from saga._runtime.tracing import NullTracer
 from saga.app import App, Coordinator, Tuning
 from saga.errors import CommitUnknown, Contended, StoreUnavailable
-from saga.ports import Claim, GroupSpec, ParticipantStore, Store
+from saga.ports import Beat, Claim, GroupSpec, ParticipantStore, Store
 from tests.runtime.world import TUNING, Placed, VirtualClock, World, running, up
 from transports import MemoryTransport
 
@@ -502,30 +504,42 @@ class Backlog:
     def __init__(self) -> None:
         self.taken = 0
 
-    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[RunRow]:
+    async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[TakenRun]:
         """Return as much as is wanted."""
         del service, owner, lease_seconds
         self.taken += limit
         return [
-            RunRow(
-                saga_id=f"{self.taken}-{n}",
-                step="payment.pay",
-                plan="p",
-                status=RunStatus.INTENT,
-                expires_at=NOW,
-                created_at=NOW,
-                revision=1,
+            TakenRun(
+                run=RunRow(
+                    saga_id=f"{self.taken}-{n}",
+                    step="payment.pay",
+                    plan="p",
+                    status=RunStatus.INTENT,
+                    expires_at=NOW,
+                    created_at=NOW,
+                    revision=1,
+                )
             )
             for n in range(limit)
         ]
+
+    async def beat(self, service: str, owner: str, runs: Sequence[RunRow], lease_seconds: float) -> Beat:
+        """Keep all."""
+        del service, owner, lease_seconds
+        return Beat(kept=frozenset((run.saga_id, run.step, run.branch) for run in runs), silent={})
 
 
 class Call:
     """Be a call that takes a second."""
 
-    async def perform(self, run: RunRow) -> None:
-        """Take a second."""
+    def knows(self, run: RunRow) -> bool:
+        """Know every plan."""
         del run
+        return True
+
+    async def perform(self, hold: Hold) -> None:
+        """Take a second."""
+        del hold
         await anyio.sleep(1)
 
 

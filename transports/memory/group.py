@@ -52,6 +52,7 @@ class Group:
                     f"another member joined group {self.name!r} with slot {member.spec.slot!r}; slots must be unique"
                 )
                 replaced.signal.notify()
+            self._read_on()
             await self._rebalance()
 
     async def leave(self, member: Member) -> None:
@@ -61,7 +62,13 @@ class Group:
                 member.positions.clear()
                 if self.members.get(member.spec.slot) is member:
                     del self.members[member.spec.slot]
+                    self._read_on()
                     await self._rebalance()
+
+    def _read_on(self) -> None:
+        """Forget the topics that no member reads any more; without a member the last one's stay."""
+        if self.members:
+            self.topics = {name for member in self.members.values() for name in member.spec.topics}
 
     def _shares(self) -> dict[str, frozenset[TopicPartition]]:
         shares: dict[str, set[TopicPartition]] = {slot: set() for slot in self.members}

@@ -32,7 +32,8 @@ class MemoryTransport:
     the sweep publishes it again. Groups with `Positions.SUBSCRIBER` count through `commit` too, which
     they call after their own database commit. A group is known from `declare`, `groups=` or its first
     `subscribe` on, and stays known. Compacted topics and topics without a group are acknowledged at
-    once: declare every group before the first publish. A message whose publisher gave up or was
+    once: declare every group before the first publish. A topic that no live member of a group reads
+    any more, as after a deploy, does not wait for that group. A message whose publisher gave up or was
     cancelled is not stored again while it is still there: publishing the equal message waits for it.
 
     **Incarnations.** Offsets begin at `base`, microseconds of the wall clock at construction, so that
@@ -121,15 +122,19 @@ class MemoryTransport:
         member = Member(spec=group, on_assigned=on_assigned, on_revoked=on_revoked)
         for topic in topics:
             topic.signals.append(member.signal)
+        before = frozenset(known.topics)
         try:
             await known.join(member)
+            self._answer(before - known.topics)
             if member.failure is not None:
                 raise member.failure
             yield MemorySubscription(known, member, self._topics, self._groups)
         finally:
             for topic in topics:
                 topic.signals.remove(member.signal)
+            before = frozenset(known.topics)
             await known.leave(member)
+            self._answer(before - known.topics)
 
     @asynccontextmanager
     async def table(self, topic: str) -> AsyncGenerator[MemoryTable]:
@@ -148,6 +153,12 @@ class MemoryTransport:
             found.signals.remove(signal)
             # By identity: two tables at the same place are equal.
             found.tables[:] = [one for one in found.tables if one is not positions]
+
+    def _answer(self, names: frozenset[str]) -> None:
+        """Answer publishers that waited for a group which does not read their topics any more."""
+        for name in names & self._topics.keys():
+            for index in range(len(self._topics[name].logs)):
+                self._topics[name].advance(index, committed_positions(self._groups, name))
 
     def _group(self, name: str) -> Group:
         if name not in self._groups:

@@ -10,15 +10,16 @@ returning 'insert_outbox' as part, seq
 -- name: insert_deliveries
 insert into saga_delivery as d
     (service, saga_id, due_at, reason, attempt, error, step, message_id,
-     raw_topic, raw_partition, raw_offset, raw_key, raw_value, raw_headers)
+     raw_topic, raw_partition, raw_offset, raw_key, raw_value, raw_headers, first_at)
 select * from unnest(
     $1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::integer[], $11::bigint[], $12::bytea[], $13::bytea[], $14::text[]
+    $9::text[], $10::integer[], $11::bigint[], $12::bytea[], $13::bytea[], $14::text[],
+    $15::timestamptz[]
 )
-on conflict (service, saga_id, step, message_id) where reason in ('retry', 'held') and message_id <> ''
+on conflict (service, saga_id, step, message_id) where reason in ('retry', 'delayed', 'held') and message_id <> ''
 do update set
     due_at = excluded.due_at, reason = excluded.reason, attempt = greatest(d.attempt, excluded.attempt),
-    error = excluded.error
+    error = excluded.error, first_at = coalesce(d.first_at, excluded.first_at)
 
 -- The limit is the number of rows. It makes the planner expect few, so that it takes the primary key even
 -- while the table is empty: the plan is kept, and the table grows.

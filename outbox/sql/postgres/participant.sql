@@ -7,18 +7,19 @@ select 'clock' as kind, null::text as saga_id, null::text as step, null::text as
     null::integer as attempt, null::text as owner, null::timestamptz as pending_at, null::text as error,
     null::bytea as outcome, null::text as traceparent, null::timestamptz as expires_at,
     clock_timestamp() as created_at, null::timestamptz as done_at, null::timestamptz as undone_at,
-    null::integer as revision
+    null::integer as fan_out, null::integer as generation, null::timestamptz as first_called_at,
+    null::timestamptz as called_at, null::integer as revision
 
 -- name: read_gates
-select 'gate', g.saga_id, null, null, g.plan, g.service, g.state, null, null, null, null, null, null, null, null,
-    g.keep_until, null, null, g.traceparent, g.expires_at, null, null, null, null
+select 'gate', g.saga_id, null, null, g.plan, g.service, g.state, g.mark, null, null, null, null, null, null, null,
+    g.keep_until, null, null, g.traceparent, g.expires_at, null, null, null, g.mark_number, null, null, null, null
 from unnest($2::text[]) as k (saga_id)
 cross join lateral (select * from saga_gate g where g.saga_id = k.saga_id and g.service = $1 offset 0) g
 
 -- name: read_runs
 select 'run', r.saga_id, r.step, r.branch, r.plan, r.tenant, r.status, r.undo, r.causes, r.input_type, r.input,
     r.result_type, r.result, r.attempt, r.owner, r.pending_at, r.error, r.outcome, r.traceparent, r.expires_at,
-    r.created_at, r.done_at, r.undone_at, r.revision
+    r.created_at, r.done_at, r.undone_at, r.fan_out, r.generation, r.first_called_at, r.called_at, r.revision
 from unnest($1::text[], $2::text[], $3::text[]) as k (saga_id, step, branch)
 cross join lateral (
     select * from saga_run r where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch offset 0
@@ -27,7 +28,7 @@ cross join lateral (
 -- name: read_sagas
 select 'run', r.saga_id, r.step, r.branch, r.plan, r.tenant, r.status, r.undo, r.causes, r.input_type, r.input,
     r.result_type, r.result, r.attempt, r.owner, r.pending_at, r.error, r.outcome, r.traceparent, r.expires_at,
-    r.created_at, r.done_at, r.undone_at, r.revision
+    r.created_at, r.done_at, r.undone_at, r.fan_out, r.generation, r.first_called_at, r.called_at, r.revision
 from unnest($2::text[]) as k (saga_id)
 cross join lateral (select * from saga_run r where r.saga_id = k.saga_id and r.service = $1 offset 0) r
 
@@ -38,12 +39,13 @@ select * from saga_run where saga_id = $1 and step = $2 and branch = $3
 -- name: insert_runs
 insert into saga_run
     (saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
-     attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at, revision)
+     attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at,
+     fan_out, generation, first_called_at, called_at, revision)
 select k.*, 1 from unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::integer[], $15::text[], $16::timestamptz[],
     $17::text[], $18::bytea[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-    $23::timestamptz[]
+    $23::timestamptz[], $24::integer[], $25::integer[], $26::timestamptz[], $27::timestamptz[]
 ) as k
 
 -- The limit is the number of rows; see delete_outbox.
@@ -53,29 +55,33 @@ update saga_run r set
     input_type = k.input_type, input = k.input, result_type = k.result_type, result = k.result,
     attempt = k.attempt, owner = k.owner, pending_at = k.pending_at, error = k.error, outcome = k.outcome,
     traceparent = k.traceparent, expires_at = k.expires_at, created_at = k.created_at, done_at = k.done_at,
-    undone_at = k.undone_at, revision = r.revision + 1
+    undone_at = k.undone_at, fan_out = k.fan_out, generation = k.generation, first_called_at = k.first_called_at,
+    called_at = k.called_at, revision = r.revision + 1
 from (
     select * from unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
         $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::integer[], $15::text[], $16::timestamptz[],
         $17::text[], $18::bytea[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-        $23::timestamptz[], $24::integer[]
+        $23::timestamptz[], $24::integer[], $25::integer[], $26::timestamptz[], $27::timestamptz[], $28::integer[]
     ) as k (
         saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
-        attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at, revision
+        attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at,
+        fan_out, generation, first_called_at, called_at, revision
     )
-    limit $25
+    limit $29
 ) k
 where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch and r.revision = k.revision
 returning 'update_runs' as part, 0::bigint as seq
 
 -- name: put_gates
-insert into saga_gate (saga_id, service, plan, state, keep_until, expires_at, traceparent)
+insert into saga_gate (saga_id, service, plan, state, mark, mark_number, keep_until, expires_at, traceparent)
 select * from unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[]
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::timestamptz[], $8::timestamptz[],
+    $9::text[]
 )
 on conflict (saga_id, service) do update set
-    plan = excluded.plan, state = excluded.state, keep_until = excluded.keep_until,
+    plan = excluded.plan, state = excluded.state, mark = excluded.mark, mark_number = excluded.mark_number,
+    keep_until = excluded.keep_until,
     expires_at = excluded.expires_at, traceparent = excluded.traceparent
 
 -- The limit is the number of rows; see delete_outbox.
@@ -87,24 +93,25 @@ returning 'delete_deliveries' as part, 0::bigint as seq
 
 -- name: update_deliveries
 update saga_delivery d set
-    due_at = k.due_at, reason = k.reason, attempt = greatest(d.attempt, k.attempt), error = k.error
+    due_at = k.due_at, reason = k.reason, attempt = greatest(d.attempt, k.attempt), error = k.error,
+    first_at = coalesce(d.first_at, k.first_at)
 from (
-    select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::integer[], $5::text[])
-        as k (id, due_at, reason, attempt, error)
-    limit $6
+    select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::integer[], $5::text[], $6::timestamptz[])
+        as k (id, due_at, reason, attempt, error, first_at)
+    limit $7
 ) k
-where d.id = k.id and d.reason in ('retry', 'held')
+where d.id = k.id and d.reason <> 'dead'
 returning 'update_deliveries' as part, 0::bigint as seq
 
 -- name: release_deliveries
 update saga_delivery set reason = 'retry', due_at = clock_timestamp()
-where service = $1 and saga_id = any($2::text[]) and reason = 'held'
+where service = $1 and saga_id = any($2::text[]) and reason in ('retry', 'held')
 
 -- A function that is volatile is no index condition, its result in a subquery is one.
 -- name: take_deliveries
 with due as (
     select id, due_at from saga_delivery
-    where service = $1 and reason in ('retry', 'parked') and due_at <= (select clock_timestamp())
+    where service = $1 and reason in ('retry', 'delayed', 'parked') and due_at <= (select clock_timestamp())
     order by due_at, id
     limit $2
     for update skip locked
@@ -116,17 +123,38 @@ returning d.*, due.due_at as was_due_at
 
 -- name: take_runs
 with due as (
-    select saga_id, step, branch, pending_at from saga_run
+    select saga_id, step, branch, pending_at, called_at, owner from saga_run
     where service = $1 and pending_at <= (select clock_timestamp())
     order by pending_at
     limit $2
     for update skip locked
+), clock as (
+    select clock_timestamp() as now
 )
 update saga_run r set
-    owner = $3, pending_at = clock_timestamp() + $4::float8 * interval '1 second', revision = r.revision + 1
-from due
+    owner = $3, pending_at = clock.now + $4::float8 * interval '1 second', called_at = clock.now,
+    first_called_at = coalesce(r.first_called_at, clock.now), revision = r.revision + 1
+from due, clock
 where r.saga_id = due.saga_id and r.step = due.step and r.branch = due.branch
-returning r.*, due.pending_at as was_pending_at
+returning r.*, due.pending_at as was_pending_at, due.called_at as was_called_at, due.owner as was_owner
+
+-- name: beat
+with mine as (
+    select * from unnest($2::text[], $3::text[], $4::text[], $5::integer[]) as k (saga_id, step, branch, revision)
+), kept as (
+    update saga_run r set pending_at = clock_timestamp() + $7::float8 * interval '1 second'
+    from mine k
+    where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch and r.revision = k.revision
+        and r.owner = $6 and r.pending_at is not null
+    returning r.saga_id, r.step, r.branch, r.owner
+), silent as (
+    select saga_id, step, branch, owner from saga_run
+    where service = $1 and pending_at < (select clock_timestamp()) + $7::float8 / 3 * interval '1 second'
+        and owner not in ('', $6)
+    order by pending_at
+    limit 100
+)
+select * from kept union all select * from silent
 
 -- name: prune_runs
 with old as (

@@ -1,5 +1,5 @@
 -- name: read_gate
-select saga_id, service, plan, state, keep_until, expires_at, traceparent
+select saga_id, service, plan, state, mark, mark_number, keep_until, expires_at, traceparent
 from saga_gate where saga_id = ?1 and service = ?2
 
 -- name: load_run
@@ -11,38 +11,42 @@ select * from saga_run where saga_id = ?1 and service = ?2
 -- name: insert_run
 insert into saga_run
     (saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
-     attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at, revision)
+     attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at,
+     fan_out, generation, first_called_at, called_at, revision)
 values
-    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, 1)
+    (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+     ?24, ?25, ?26, ?27, 1)
 
 -- name: update_run
 update saga_run set
     plan = ?5, tenant = ?6, status = ?7, undo = ?8, causes = ?9, input_type = ?10, input = ?11, result_type = ?12,
     result = ?13, attempt = ?14, owner = ?15, pending_at = ?16, error = ?17, outcome = ?18, traceparent = ?19,
-    expires_at = ?20, created_at = ?21, done_at = ?22, undone_at = ?23, revision = revision + 1
-where saga_id = ?1 and step = ?2 and branch = ?3 and service = ?4 and revision = ?24
+    expires_at = ?20, created_at = ?21, done_at = ?22, undone_at = ?23, fan_out = ?24, generation = ?25,
+    first_called_at = ?26, called_at = ?27, revision = revision + 1
+where saga_id = ?1 and step = ?2 and branch = ?3 and service = ?4 and revision = ?28
 
 -- name: put_gate
-insert into saga_gate (saga_id, service, plan, state, keep_until, expires_at, traceparent)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+insert into saga_gate (saga_id, service, plan, state, mark, mark_number, keep_until, expires_at, traceparent)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 on conflict (saga_id, service) do update set
-    plan = excluded.plan, state = excluded.state, keep_until = excluded.keep_until,
+    plan = excluded.plan, state = excluded.state, mark = excluded.mark, mark_number = excluded.mark_number,
+    keep_until = excluded.keep_until,
     expires_at = excluded.expires_at, traceparent = excluded.traceparent
 
 -- name: delete_delivery
 delete from saga_delivery where id = ?1
 
 -- name: update_delivery
-update saga_delivery set due_at = ?2, reason = ?3, attempt = max(attempt, ?4), error = ?5
-where id = ?1 and reason in ('retry', 'held')
+update saga_delivery set due_at = ?2, reason = ?3, attempt = max(attempt, ?4), error = ?5, first_at = coalesce(first_at, ?6)
+where id = ?1 and reason <> 'dead'
 
 -- name: release_delivery
 update saga_delivery set reason = 'retry', due_at = ?3
-where service = ?1 and saga_id = ?2 and reason = 'held'
+where service = ?1 and saga_id = ?2 and reason in ('retry', 'held')
 
 -- name: due_deliveries
 select * from saga_delivery
-where service = ?1 and reason in ('retry', 'parked') and due_at <= ?2
+where service = ?1 and reason in ('retry', 'delayed', 'parked') and due_at <= ?2
 order by due_at, id
 limit ?3
 
@@ -53,8 +57,19 @@ update saga_delivery set due_at = ?2 where id = ?1
 select * from saga_run where service = ?1 and pending_at <= ?2 order by pending_at limit ?3
 
 -- name: lease_run
-update saga_run set owner = ?4, pending_at = ?5, revision = revision + 1
+update saga_run set
+    owner = ?4, pending_at = ?5, called_at = ?6, first_called_at = coalesce(first_called_at, ?6),
+    revision = revision + 1
 where saga_id = ?1 and step = ?2 and branch = ?3
+
+-- name: beat_run
+update saga_run set pending_at = ?6
+where saga_id = ?1 and step = ?2 and branch = ?3 and revision = ?4 and owner = ?5 and pending_at is not null
+
+-- name: silent_runs
+select saga_id, step, branch, owner from saga_run
+where service = ?1 and pending_at < ?3 and owner not in ('', ?2)
+order by pending_at limit 100
 
 -- name: prune_runs
 delete from saga_run where rowid in (

@@ -15,6 +15,13 @@ create table if not exists saga_instance (
 
 create index if not exists saga_instance_due on saga_instance (partition, due_at) where due_at is not null;
 
+create index if not exists saga_instance_started
+    on saga_instance (coalesce(started_at, timestamptz 'infinity'), saga_id);
+
+create index if not exists saga_instance_open
+    on saga_instance (phase, coalesce(started_at, timestamptz 'infinity'), saga_id)
+    where phase not in ('completed', 'compensated');
+
 create table if not exists saga_cursor (
     partition integer primary key,
     position bigint not null,

@@ -23,6 +23,10 @@ create table if not exists saga_run (
     created_at timestamptz not null,
     done_at timestamptz,
     undone_at timestamptz,
+    fan_out integer,
+    generation integer not null,
+    first_called_at timestamptz,
+    called_at timestamptz,
     revision integer not null,
     primary key (saga_id, step, branch)
 ) with (fillfactor = 90);
@@ -36,6 +40,8 @@ create table if not exists saga_gate (
     service text collate "C" not null,
     plan text not null,
     state text not null,
+    mark text not null,
+    mark_number integer not null,
     keep_until timestamptz,
     expires_at timestamptz not null,
     traceparent text not null,

@@ -28,15 +28,34 @@ create table if not exists saga_delivery (
     raw_key bytea,
     raw_value bytea,
     raw_headers text not null,
+    first_at timestamptz,
     created_at timestamptz not null default clock_timestamp()
 );
 
-create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'parked');
+create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'delayed', 'parked');
 
-create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason = 'held';
+create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason in ('retry', 'held');
 
 create unique index if not exists saga_delivery_key on saga_delivery (service, saga_id, step, message_id)
-    where reason in ('retry', 'held') and message_id <> '';
+    where reason in ('retry', 'delayed', 'held') and message_id <> '';
+
+create index if not exists saga_delivery_dead on saga_delivery (id) where reason = 'dead';
+
+create index if not exists saga_delivery_saga on saga_delivery (saga_id);
+
+create table if not exists saga_audit (
+    id bigint generated always as identity primary key,
+    at timestamptz not null,
+    who text not null,
+    why text not null,
+    verb text not null,
+    saga_id text not null,
+    target text not null,
+    before bytea not null,
+    after bytea not null
+);
+
+create index if not exists saga_audit_saga on saga_audit (saga_id, id);
 
 create table if not exists saga_lease (
     name text primary key,

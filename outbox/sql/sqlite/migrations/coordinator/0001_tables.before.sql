@@ -15,6 +15,9 @@ create table if not exists saga_instance (
 
 create index if not exists saga_instance_due on saga_instance (partition, due_at) where due_at is not null;
 
+create index if not exists saga_instance_started
+    on saga_instance (coalesce(started_at, 9223372036854775807), saga_id);
+
 create table if not exists saga_cursor (
     partition integer primary key,
     position integer not null,

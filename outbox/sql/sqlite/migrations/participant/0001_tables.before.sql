@@ -22,6 +22,10 @@ create table if not exists saga_run (
     created_at integer not null,
     done_at integer,
     undone_at integer,
+    fan_out integer,
+    generation integer not null,
+    first_called_at integer,
+    called_at integer,
     revision integer not null,
     primary key (saga_id, step, branch)
 );
@@ -35,6 +39,8 @@ create table if not exists saga_gate (
     service text not null,
     plan text not null,
     state text not null,
+    mark text not null,
+    mark_number integer not null,
     keep_until integer,
     expires_at integer not null,
     traceparent text not null,

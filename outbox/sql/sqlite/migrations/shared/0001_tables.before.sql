@@ -29,15 +29,34 @@ create table if not exists saga_delivery (
     raw_key blob,
     raw_value blob,
     raw_headers text not null,
+    first_at integer,
     created_at integer not null
 );
 
-create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'parked');
+create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'delayed', 'parked');
 
-create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason = 'held';
+create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason in ('retry', 'held');
 
 create unique index if not exists saga_delivery_key on saga_delivery (service, saga_id, step, message_id)
-    where reason in ('retry', 'held') and message_id <> '';
+    where reason in ('retry', 'delayed', 'held') and message_id <> '';
+
+create index if not exists saga_delivery_dead on saga_delivery (id) where reason = 'dead';
+
+create index if not exists saga_delivery_saga on saga_delivery (saga_id);
+
+create table if not exists saga_audit (
+    id integer primary key autoincrement,
+    at integer not null,
+    who text not null,
+    why text not null,
+    verb text not null,
+    saga_id text not null,
+    target text not null,
+    before blob not null,
+    after blob not null
+);
+
+create index if not exists saga_audit_saga on saga_audit (saga_id, id);
 
 create table if not exists saga_lease (
     name text primary key,

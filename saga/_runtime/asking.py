@@ -1,0 +1,87 @@
+"""Ask the outside system: by the call itself, or by the step's `confirm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saga._core.answers import Emitted, Refused, Work, work_of
+from saga._core.breaker import CallOutcome
+from saga._core.definition import Binding, CompensationDefinition, StepDefinition
+from saga._core.doubt import Memory, Question
+from saga._core.ids import idempotency_key
+from saga._core.rows import RunRow
+from saga._core.run import Run
+from saga._core.step import NotFound
+from saga._core.words import Purpose
+from saga._runtime.beating import Hold
+from saga._runtime.handlers import Result, answer_of, call, checked
+from saga._runtime.inputs import inputs_of_run
+from saga._runtime.trouble import HandlerTrouble
+from saga.ports import SpanKind, Tracer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """Be what came back from outside: an answer, NOT_FOUND of a probe, or the text of what went wrong.
+
+    `result` is what the handler returned with an answer. `outcome` is what the dependency has shown, None for nothing.
+    `error` is what went wrong.
+    """
+
+    answer: Emitted | Refused | NotFound | str
+    result: Result = None
+    outcome: CallOutcome | None = None
+    error: BaseException | None = None
+
+
+def memory_of(called: StepDefinition | CompensationDefinition) -> Memory:
+    """Return what the dependency of an external step or compensation says of its calls and keys."""
+    assert called.dependency is not None
+    return Memory(max_in_flight=called.dependency.max_in_flight, key_ttl=called.dependency.key_ttl)
+
+
+async def ask(tracer: Tracer, step: StepDefinition, hold: Hold, question: Question) -> Heard | None:
+    """Make the call, or ask the probe, and return what was heard; None when the run was lost meanwhile."""
+    run = hold.run
+    asked = "confirm" if question is Question.PROBE else "call"
+    given = _given(run, question)
+    attributes = {"saga.id": run.saga_id, "saga.step": run.step, "saga.purpose": given.purpose.value}
+    heard: Heard | None = None
+    with tracer.span(f"{asked} {run.step}", SpanKind.INTERNAL, run.traceparent, attributes) as span:
+        outcome: CallOutcome | None = None
+        try:
+            values = inputs_of_run(step, run)
+            outcome = CallOutcome.FAILED
+            handler, bindings = step.handler, step.bindings
+            if question is Question.PROBE:
+                assert step.confirm is not None
+                handler, bindings = step.confirm, (Binding.INPUT, Binding.RUN)
+            with hold.call:
+                raw = await call(handler, bindings, values, given, step.timeout_seconds)
+                outcome = CallOutcome.ANSWERED
+                heard = _heard(raw, step, question)
+        except Exception as error:  # noqa: BLE001 - the user's code, or what it has returned: the attempt counts
+            trouble = error if isinstance(error, HandlerTrouble) else HandlerTrouble(error)
+            span.fail(trouble.error)
+            heard = Heard(answer=str(trouble), outcome=outcome, error=trouble.error)
+    return heard
+
+
+def _given(run: RunRow, question: Question) -> Run:
+    acting = question is Question.CALL and work_of(run) is Work.ACT
+    return Run(
+        saga_id=run.saga_id,
+        step=run.step,
+        branch=run.branch,
+        attempt=run.attempt + 1,
+        purpose=Purpose.ACT if acting else Purpose.RESOLVE,
+        tenant=run.tenant,
+        idempotency_key=idempotency_key(run.saga_id, run.step, run.branch, run.generation),
+    )
+
+
+def _heard(raw: object, step: StepDefinition, question: Question) -> Heard:
+    if question is Question.PROBE and isinstance(raw, NotFound):
+        return Heard(answer=raw, outcome=CallOutcome.ANSWERED)
+    result = checked(raw, step)
+    return Heard(answer=answer_of(result, step), result=result, outcome=CallOutcome.ANSWERED)

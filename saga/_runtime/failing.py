@@ -1,0 +1,54 @@
+"""Find out what follows a failed outside call or compensation, and say so."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from saga._core.definition import Dependency
+from saga._core.retry import Failure, GiveUp, Promise, Retry, attempts_allowed, decide_retry, fault_of
+from saga._core.rows import RunRow
+from saga._runtime.context import ServiceContext
+from saga._runtime.throttle import patience
+
+log = logging.getLogger("saga")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """Say what follows a failed attempt: how many may be made in all, and when the next one is due."""
+
+    attempts: int
+    retry_at: datetime
+
+
+def following(
+    context: ServiceContext,
+    retry: Retry,
+    dependency: Dependency | None,
+    run: RunRow,
+    error: BaseException | None,
+    *,
+    first_at: datetime,
+    now: datetime,
+    what: str,
+    text: str,
+) -> Following:
+    """Return what follows attempt number `run.attempt + 1`, log it, and have this process wake for the next one.
+
+    The first attempt was made at `first_at`. `text` is the error's, fit for a log. Nobody is given up during an outage, unless the failure is permanent.
+    """
+    tried = run.attempt + 1
+    fault = fault_of(error, retry)
+    jitter = context.rng.random()
+    verdict = decide_retry(retry, Promise.MAY_FAIL, fault, tried=tried, first_at=first_at, now=now, jitter=jitter)
+    permanent = fault.failure is Failure.PERMANENT
+    level = logging.ERROR if permanent else logging.WARNING
+    log.log(level, "%s of %s: attempt %d failed: %s", what, run.saga_id, tried, text)
+    context.pending_alarm.ring((verdict.at - now).total_seconds())
+    context.count("retried")
+    attempts = attempts_allowed(verdict, tried)
+    if isinstance(verdict, GiveUp) and not permanent:
+        attempts = patience(context.throttles, dependency, attempts, tried)
+    return Following(attempts=attempts, retry_at=verdict.at)

@@ -1,0 +1,23 @@
+"""Carry what went wrong in a user's handler."""
+
+from __future__ import annotations
+
+from saga.errors import StoreError
+
+
+class HandlerTrouble(Exception):
+    """Carry what a user's handler raised, with a text fit for rows and reports."""
+
+    def __init__(self, error: BaseException, met: StoreError | None = None) -> None:
+        """Keep `error`; `met` is what the handler's own transaction has met, if anything."""
+        self.error = error
+        self.met = met
+        super().__init__(f"{type(error).__name__}: {text_of(error)}"[:200])
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an error says; its text is the user's code too."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the text is the user's code too
+        return "(its text cannot be printed)"

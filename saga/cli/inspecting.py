@@ -1,0 +1,147 @@
+"""Declare `saga ls` and `saga history`: which sagas there are, and what people did to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import anyio
+import orjson
+import typer
+
+from saga._core.inspecting import InstancePlace
+from saga._core.instance import STUCK_PHASE, Phase
+from saga.cli.letters import Json, StoreUrl
+from saga.cli.saying import Exit, err, fail, moment, print_json, print_table, sentences
+from saga.operating import AuditRow, InstanceFilter, InstanceRow, open_operating_store, place_of
+
+PHASES = (STUCK_PHASE, *(phase.value for phase in Phase))
+
+
+def ls(
+    store: StoreUrl,
+    saga: Annotated[str, typer.Option("--saga", metavar="NAME", help="Only sagas of this name.")] = "",
+    version: Annotated[int, typer.Option("--version", min=0, help="Only this version; 0 stands for any.")] = 0,
+    phase: Annotated[
+        list[str] | None, typer.Option("--phase", show_default=False, help=f"One or more of {', '.join(PHASES)}.")
+    ] = None,
+    tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Only sagas of this tenant.")] = "",
+    since: Annotated[datetime | None, typer.Option("--since", help="Started then or later, UTC.")] = None,
+    before: Annotated[datetime | None, typer.Option("--before", help="Started before then, UTC.")] = None,
+    after: Annotated[str, typer.Option("--after", metavar="PLACE", help="Go on there; a full page says where.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many to list.")] = 100,
+    json: Json = False,  # noqa: FBT002 - a switch
+) -> None:
+    """List the sagas that a coordinator knows, newest first; `--phase stuck` are those that need a person."""
+    with sentences():
+        if wrong := sorted(set(phase or ()) - set(PHASES)):
+            fail([f"--phase {wrong[0]!r} is none of {', '.join(PHASES)}"], Exit.USAGE)
+        wanted = InstanceFilter(
+            saga=saga,
+            version=version,
+            phases=tuple(phase or ()),
+            tenant=tenant,
+            started_from=_utc(since),
+            started_before=_utc(before),
+        )
+        anyio.run(_list, store, wanted, _place(after), limit, json)
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    return at.replace(tzinfo=UTC) if at is not None else None
+
+
+def _place(text: str) -> InstancePlace | None:
+    """Return the place that a full page has printed: `<start>/<saga ID>`."""
+    if not text:
+        return None
+    started, separator, saga_id = text.partition("/")
+    try:
+        at = datetime.fromisoformat(started) if started else None
+    except ValueError:
+        at, separator = None, ""
+    if not separator or (at is not None and at.tzinfo is None):
+        fail([f"--after {text!r} is no place: copy it from the end of the page before"], Exit.USAGE)
+    return (at, saga_id)
+
+
+async def _list(store: str, wanted: InstanceFilter, after: InstancePlace | None, limit: int, json: bool) -> None:  # noqa: FBT001 - anyio.run
+    async with open_operating_store(store) as opened:
+        rows = await opened.find(wanted, after=after, limit=limit)
+    if not rows:
+        fail(["nothing matched"], Exit.NOTHING)
+    if json:
+        for row in rows:
+            print_json(_saga_json(row))
+        return
+    print_table(
+        ("saga ID", "saga", "phase", "tenant", "started", "ended"),
+        [
+            (r.saga_id, f"{r.saga or '?'} v{r.version}", r.phase, r.tenant, moment(r.started_at), moment(r.ended_at))
+            for r in rows
+        ],
+    )
+    if len(rows) == limit:
+        at, saga_id = place_of(rows[-1])
+        err.print(f"there may be more: --after {at.isoformat() if at else ''}/{saga_id}")
+
+
+def _saga_json(row: InstanceRow) -> dict[str, object]:
+    return {
+        "saga_id": row.saga_id,
+        "saga": row.saga,
+        "version": row.version,
+        "plan": row.plan,
+        "tenant": row.tenant,
+        "phase": row.phase,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "due_at": row.due_at,
+    }
+
+
+def history(
+    saga_id: Annotated[str, typer.Argument(metavar="ID", help="The saga's ID.")],
+    store: StoreUrl,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many acts to list.")] = 100,
+    json: Json = False,  # noqa: FBT002 - a switch
+) -> None:
+    """List what people did to a saga, newest first; every database keeps its own trail."""
+    with sentences():
+        anyio.run(_history, store, saga_id, limit, json)
+
+
+async def _history(store: str, saga_id: str, limit: int, json: bool) -> None:  # noqa: FBT001 - anyio.run
+    async with open_operating_store(store) as opened:
+        rows = await opened.audits(saga_id, limit=limit)
+    if not rows:
+        fail(["nothing matched"], Exit.NOTHING)
+    if json:
+        for row in rows:
+            print_json(_audit_json(row))
+        return
+    _print_acts(rows)
+
+
+def _print_acts(rows: Sequence[AuditRow]) -> None:
+    print_table(
+        ("at", "who", "did", "to", "why", "before", "after"),
+        [
+            (moment(r.at), r.who, r.verb, r.target, r.why, r.before.decode("utf-8", "replace"), r.after.decode())
+            for r in rows
+        ],
+    )
+
+
+def _audit_json(row: AuditRow) -> dict[str, object]:
+    return {
+        "at": row.at,
+        "who": row.who,
+        "why": row.why,
+        "verb": row.verb,
+        "saga_id": row.saga_id,
+        "target": row.target,
+        "before": orjson.Fragment(row.before),
+        "after": orjson.Fragment(row.after),
+    }

@@ -1,0 +1,146 @@
+"""Stand between the runtime and the user's handlers: call them, or let happen what a fault says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+import anyio
+
+from saga._core.definition import Handler, ServiceDefinition, StepDefinition
+from saga._core.events import Refusal
+from saga._core.run import Run
+from saga._core.step import Step
+from saga.errors import SettingsError
+from saga.testing.faults import Fail, Hang, Injected, Refuse, StepFault, When
+from saga.testing.stage import Stage
+
+Target = str | Step[..., Any] | Callable[..., Any]
+"""A step, one of its other functions (its compensation, what it records), or the name `service.function`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Armed:
+    fault: StepFault
+    left: int
+    runs: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+
+
+@dataclass(slots=True, kw_only=True)
+class Calls:
+    """Count the calls of handlers and let faults strike in them.
+
+    `names` are all functions of the services as `service.function`; `undo_of` says which step a
+    compensation belongs to, `undoable` which steps have one.
+    """
+
+    stage: Stage
+    names: dict[str, Any] = field(default_factory=dict[str, Any])
+    undo_of: dict[str, str] = field(default_factory=dict[str, str])
+    undoable: set[str] = field(default_factory=set[str])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    _armed: list[_Armed] = field(default_factory=list[_Armed])
+    _called: set[tuple[str, str, str]] = field(default_factory=set[tuple[str, str, str]])
+
+    def arm(self, fault: StepFault) -> None:
+        """Let a fault strike in the next calls of its step; does not block."""
+        self._armed.append(_Armed(fault=fault, left=fault.times))
+
+    def name_of(self, target: Target) -> str:
+        """Return a function's name as `service.function`; raises SettingsError for one that is in no service here."""
+        if isinstance(target, Step):
+            target = target.name
+        if isinstance(target, str):
+            if target in self.names:
+                return target
+        else:
+            found = [name for name, handler in self.names.items() if handler is target]
+            if found:
+                return found[0]
+        msg = f"{target!r} is no step, compensation or on_end of these services; there are {', '.join(self.names)}"
+        raise SettingsError(msg)
+
+    def step_of(self, target: Target) -> str:
+        """Return the name of the step that a function belongs to."""
+        name = self.name_of(target)
+        return self.undo_of.get(name, name)
+
+    # --- between the runtime and the handlers ---
+
+    def watched(self, definition: ServiceDefinition) -> ServiceDefinition:
+        """Return a service whose handlers are called through here."""
+        steps = tuple(self._step(definition.name, step) for step in definition.steps)
+        starts = tuple(
+            replace(start, on_end=start.on_end and self._handler(definition.name, start.on_end))
+            for start in definition.starts
+        )
+        return replace(definition, steps=steps, starts=starts)
+
+    def _step(self, service: str, step: StepDefinition) -> StepDefinition:
+        undo = step.compensation
+        if undo is not None:
+            self.undo_of[_name(service, undo.handler)] = step.name
+            self.undoable.add(step.name)
+            undo = replace(undo, handler=self._handler(service, undo.handler))
+        return replace(
+            step,
+            handler=self._handler(service, step.handler),
+            compensation=undo,
+            recorded=step.recorded and self._handler(service, step.recorded),
+        )
+
+    def _handler(self, service: str, handler: Handler) -> Handler:
+        name = _name(service, handler)
+        self.names[name] = handler
+
+        async def watched(*args: Any) -> Any:
+            return await self._call(name, handler, args)
+
+        return watched
+
+    async def _call(self, name: str, handler: Handler, args: Sequence[Any]) -> Any:
+        run = next((arg for arg in args if isinstance(arg, Run)), None)
+        saga_id, branch = (run.saga_id, run.branch) if run is not None else ("", "")
+        self.counts[name] = self.counts.get(name, 0) + 1
+        for armed in list(self._armed):
+            if armed.fault.step == name and (found := await self._struck(armed, handler, args, saga_id, branch)):
+                return found
+        self._called.add((name, saga_id, branch))
+        return await handler(*args)
+
+    async def _struck(
+        self, armed: _Armed, handler: Handler, args: Sequence[Any], saga_id: str, branch: str
+    ) -> Refusal | None:
+        match armed.fault:
+            case Refuse(refusal=refusal):
+                return self._refused(armed, refusal, saga_id, branch)
+            case Fail(when=when) | Hang(when=when):
+                if armed.left == 0:
+                    return None
+                armed.left -= 1
+                self.stage.strike(armed.fault)
+                if when is When.AFTER:
+                    self._called.add((armed.fault.step, saga_id, branch))
+                    await handler(*args)
+                if isinstance(armed.fault, Hang):
+                    await anyio.sleep_forever()
+                msg = f"{armed.fault.step} was made to fail"
+                raise Injected(msg)
+            case _:
+                assert_never(armed.fault)
+
+    def _refused(self, armed: _Armed, refusal: Refusal, saga_id: str, branch: str) -> Refusal | None:
+        """Refuse a run for good, or never: one that was called may have had its effect outside already."""
+        if (saga_id, branch) in armed.runs:
+            return refusal
+        if armed.left == 0 or (armed.fault.step, saga_id, branch) in self._called:
+            return None
+        armed.left -= 1
+        armed.runs.add((saga_id, branch))
+        self.stage.strike(armed.fault)
+        return refusal
+
+
+def _name(service: str, handler: Any) -> str:
+    return f"{service}.{getattr(handler, '__name__', repr(handler))}"

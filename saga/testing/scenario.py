@@ -1,0 +1,223 @@
+"""Play a saga through with the real handlers: given rows, when it is started, expect how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from saga._core.declare import Service
+from saga._core.events import Refusal
+from saga._runtime.starter import SagaHandle
+from saga._runtime.supervise import bare
+from saga.errors import SettingsError
+from saga.ports import Claim, Store
+from saga.testing.expecting import Expected, in_order
+from saga.testing.faults import COORDINATOR, Crash, Fail, Fault, Hang, Moment, Refuse, When
+from saga.testing.fleet import Fleet, Group, fleet_of
+from saga.testing.handlers import Calls, Target
+from saga.testing.history import History
+from saga.testing.process import Process, opened
+from saga.testing.stage import Stage
+from saga.testing.stores import StagedCoordination, StagedStore
+from saga.testing.transports import StagedTransport
+from saga.testing.virtual import VirtualClock
+
+SLACK = timedelta(hours=1)
+"""How much longer than its own timeout a saga is waited for, in virtual time."""
+
+_NUMBERS = count(1)
+
+
+@dataclass(slots=True, kw_only=True)
+class Scenario:
+    """Be a running fleet: every service a process with a database of its own, a coordinator, one broker.
+
+    `given` prepares, `when` starts, `expect` and its like compare. `refuse`, `fail`, `hang`, `crash` and `away` let
+    something go wrong; `pass_time` waits, which takes no time in a virtual event loop (`saga.testing.run`).
+    """
+
+    stage: Stage
+    calls: Calls
+    processes: Mapping[str, Process]
+    longest: timedelta
+
+    @property
+    def patience(self) -> timedelta:
+        """Return how long a saga is waited for: the longest timeout of all sagas here, and an hour."""
+        return self.longest + SLACK
+
+    # --- given, when ---
+
+    async def given(self, service: Service, sql: str, *args: object) -> int:
+        """Run one statement in a service's database, committed, and return how many rows it touched."""
+        async with self._store(service).unit(Claim(service=service.name, sagas=())) as unit:
+            return await unit.db.execute(sql, *args)
+
+    async def when(self, started: Awaitable[SagaHandle]) -> SagaHandle:
+        """Start a saga, once every process is up: `handle = await s.when(place(OrderPlaced(...), key="o-1"))`."""
+        for process in self.processes.values():
+            if process.is_wanted:
+                await process.wait_up()
+        return await started
+
+    async def pass_time(self, **parts: float) -> None:
+        """Let time pass: `await s.pass_time(minutes=5)`; takes what `timedelta` takes."""
+        await anyio.sleep(timedelta(**parts).total_seconds())
+
+    def now(self) -> datetime:
+        """Return the time of the scenario, aware, in UTC; it is also that of all databases."""
+        return self.stage.clock.now()
+
+    # --- expect ---
+
+    def expect(self, handle: SagaHandle, *, within: timedelta | None = None) -> Expected:
+        """Return what a saga's end can be compared with: `await s.expect(handle).completed()`.
+
+        It is waited for `within` that time, by default the longest timeout of its sagas and an hour.
+        """
+        return Expected(handle=handle, history=self.stage.history, within=within or self.patience)
+
+    async def rows(self, service: Service, sql: str, *args: object) -> list[Mapping[str, Any]]:
+        """Return the rows of a query in a service's database."""
+        async with self._store(service).unit(Claim(service=service.name, sagas=())) as unit:
+            return [dict(row) for row in await unit.db.fetch(sql, *args)]
+
+    async def expect_rows(self, service: Service, sql: str, rows: Sequence[Mapping[str, Any]], *args: object) -> None:
+        """Compare a query's rows with the expected ones, in order; raises AssertionError with both."""
+        found = await self.rows(service, sql, *args)
+        if found != list(rows):
+            msg = f"{service.name}: {sql}\nexpected {list(rows)}\n   found {found}\n{self.tell()}"
+            raise AssertionError(msg)
+
+    def ran(self, *steps: Target, of: SagaHandle | None = None) -> None:
+        """Expect that these steps are done, in this order; others may lie between them."""
+        done = [step for saga_id, step, _ in self.stage.history.done if of is None or of.saga_id == saga_id]
+        in_order("done", [self.calls.name_of(step) for step in steps], done, self.stage.history)
+
+    def undone(self, *steps: Target, of: SagaHandle | None = None) -> None:
+        """Expect that these steps are undone, in this order; a compensation's own name stands for its step."""
+        undone = [step for saga_id, step, _ in self.stage.history.undone if of is None or of.saga_id == saga_id]
+        in_order("undone", [self.calls.step_of(step) for step in steps], undone, self.stage.history)
+
+    def called(self, function: Target) -> int:
+        """Return how often a handler was called, attempts that failed included."""
+        return self.calls.counts.get(self.calls.name_of(function), 0)
+
+    def tell(self) -> str:
+        """Return everything that has happened so far, one line each."""
+        return self.stage.history.tell()
+
+    # --- what goes wrong ---
+
+    def refuse(self, step: Target, refusal: Refusal, *, times: int = 1) -> None:
+        """Let the next runs of a step refuse instead of being called."""
+        self.arm(Refuse(step=self.calls.name_of(step), refusal=refusal, times=times))
+
+    def fail(self, function: Target, *, times: int = 1, when: When = When.BEFORE) -> None:
+        """Let the next calls of a handler raise, before it does anything or after it has done its work."""
+        self.arm(Fail(step=self.calls.name_of(function), times=times, when=when))
+
+    def hang(self, function: Target, *, times: int = 1, when: When = When.BEFORE) -> None:
+        """Let the next calls of a handler hang until they time out."""
+        self.arm(Hang(step=self.calls.name_of(function), times=times, when=when))
+
+    def crash(
+        self, at: Target, *, moment: Moment = Moment.AFTER_COMMIT, down: timedelta = timedelta(seconds=1)
+    ) -> None:
+        """Let the process of a step die when it commits (or sends) something about that step, and come back."""
+        step = self.calls.step_of(at)
+        process = next(p.name for p in self.processes.values() if any(_hosts(one, step) for one in p.services))
+        self.arm(Crash(process=process, moment=moment, step=step, down_seconds=down.total_seconds()))
+
+    @asynccontextmanager
+    async def away(self, process: Service | str) -> AsyncGenerator[None]:
+        """Keep a service's process, or `"coordinator"`, down for as long as the context lasts."""
+        found = self._process(process)
+        found.stop()
+        try:
+            yield
+        finally:
+            found.go_on()
+        await found.wait_up()
+
+    def arm(self, fault: Fault) -> None:
+        """Let any fault strike when its turn comes; numbers count from now."""
+        match fault:
+            case Refuse() | Fail() | Hang():
+                self.calls.arm(fault)
+            case _:
+                self.stage.arm(fault)
+
+    # --- inside ---
+
+    def _process(self, wanted: Service | str) -> Process:
+        for process in self.processes.values():
+            if wanted in (process.name, *process.services):
+                return process
+        msg = f"{wanted!r} is no process of this scenario; there are {', '.join(self.processes)}"
+        raise SettingsError(msg)
+
+    def _store(self, service: Service) -> Store:
+        store = self._process(service).store
+        assert store is not None
+        return store
+
+
+def _hosts(service: Service, step: str) -> bool:
+    return step.startswith(f"{service.name}.")
+
+
+@asynccontextmanager
+async def scenario(*services: Group, folder: Path | None = None, seed: str = "") -> AsyncGenerator[Scenario]:
+    """Run services, each as a process of its own, with a coordinator, until the context ends.
+
+    Services in a sequence share one process and one database. The databases are SQLite in memory, or files in
+    `folder`, with the services' own migrations applied. `seed` decides the jitter of retries. Runs on asyncio and
+    trio; time is virtual if the event loop's is. Raises DeclarationError, PlanError, SettingsError.
+    """
+    async with played(fleet_of(services), folder=folder, seed=seed) as s:
+        yield s
+
+
+@asynccontextmanager
+async def played(fleet: Fleet, *, folder: Path | None = None, seed: str = "") -> AsyncGenerator[Scenario]:
+    """Run a fleet until the context ends; see `scenario`."""
+    number = next(_NUMBERS)
+    clock = VirtualClock()
+    processes: dict[str, Process] = {}
+
+    def place(name: str) -> tuple[str, str | None]:
+        return (":memory:", f"scenario-{number}-{name}") if folder is None else (str(folder / f"{name}.db"), None)
+
+    def kill(name: str, down_seconds: float) -> None:
+        processes[name].kill(down_seconds)
+
+    with bare():
+        async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+            stage = Stage(clock=clock, history=History(clock=clock), tasks=tasks, kill=kill)
+            calls = Calls(stage=stage)
+            transport = await stack.enter_async_context(StagedTransport(stage))
+            part = partial(Process, stage=stage, calls=calls, transport=transport, seed=seed)
+            path, name = place(COORDINATOR)
+            coordination = await opened(stack, StagedCoordination(path, stage, name=name, clock=clock))
+            await coordination.put_plans(fleet.plans)
+            processes[COORDINATOR] = part(name=COORDINATOR, services=(), coordination=coordination)
+            for group in fleet.groups:
+                label = "+".join(service.name for service in group)
+                path, name = place(label)
+                store = await opened(stack, StagedStore(path, stage, name=name, clock=clock))
+                processes[label] = part(name=label, services=group, store=store)
+            for process in processes.values():
+                tasks.start_soon(process.live)
+            for process in processes.values():
+                await process.wait_up()
+            yield Scenario(stage=stage, calls=calls, processes=processes, longest=fleet.longest)
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,69 @@
+"""Call one handler as a plain function, with a real database behind its run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from outbox.sqlite import SqliteStore
+from saga._core.declare import Service
+from saga._core.ids import idempotency_key
+from saga._core.resolve import resolve_all
+from saga._core.run import Run
+from saga._core.step import Step
+from saga._core.words import Purpose
+from saga._runtime.stations import run_user_migrations
+from saga.ports import Claim
+
+SAGA_ID = "saga-1"
+
+
+@asynccontextmanager
+async def unit(service: Service, *, saga_id: str = SAGA_ID, tenant: str = "") -> AsyncGenerator[Run]:
+    """Open one transaction on an empty database in memory with the service's own tables, and yield its run.
+
+    `result = await reserve_stock(OrderPlaced(...), run)`; `run.db` prepares the rows and reads them
+    afterwards. `run_for` makes the run of one step out of it. The transaction is committed when the
+    context ends, so that deferred constraints count, and the database is gone. Raises
+    DeclarationError, SettingsError.
+    """
+    (definition,) = resolve_all([service])
+    async with SqliteStore(":memory:") as store:
+        await store.migrate()
+        await run_user_migrations(store, definition)
+        async with store.unit(Claim(service=service.name, sagas=(saga_id,))) as door:
+            run = Run(saga_id=saga_id, step=f"{service.name}.unit", tenant=tenant, door=door)
+            try:
+                yield run
+            finally:
+                run.end_turn()
+
+
+def run_for(
+    step: Step[..., Any],
+    of: Run | None = None,
+    *,
+    saga_id: str = "",
+    branch: str = "",
+    attempt: int = 1,
+    purpose: Purpose = Purpose.ACT,
+) -> Run:
+    """Return what the runtime would hand to `step`: its name, its attempt, its idempotency key.
+
+    It is part of the saga of `of`, and has its open transaction unless the step is declared with
+    `calls=`: such a handler has none. Without `of` there is no transaction at all.
+    """
+    base = of if of is not None else Run(saga_id=SAGA_ID, step=step.name)
+    saga_id = saga_id or base.saga_id
+    return replace(
+        base,
+        saga_id=saga_id,
+        step=step.name,
+        branch=branch,
+        attempt=attempt,
+        purpose=purpose,
+        idempotency_key=idempotency_key(saga_id, step.name, branch),
+        door=None if step.declaration.calls is not None else base.door,
+    )

@@ -1,0 +1,392 @@
+"""Be the coordinators: one topic of records, one database, two replicas that both may believe to own it.
+
+Mirrors saga._runtime (coordinator, folding, observing) and the coordinator's store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, assert_never
+
+from saga._core import topics
+from saga._core.bodies import CancelRequested, Close, Command, Outcome, Report, RunReported, Undo, kind_of
+from saga._core.coordinator import Due, Input
+from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
+from saga._core.instance import ENDED, Answer, Instance, UndoStep, kept_until
+from saga._core.rows import Cursor
+from saga._core.verbs import Verb
+from saga._core.words import Kind, StepKind
+from saga._runtime.observing import Observer
+from saga.errors import VerbRefused
+from tests.simulation.chance import Fault
+from tests.simulation.copying import replace
+from tests.simulation.checks import check_decision, described
+from tests.simulation.messages import message_of
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SagaUnderTest, Task, World
+
+NO_SKEW = timedelta()
+DOWN = timedelta(seconds=90)
+HOUR = timedelta(hours=1)
+QUARTER = timedelta(minutes=15)
+MOST_RESENDS = 3
+TICK = timedelta(seconds=0.2)
+PAUSE = timedelta(seconds=30)
+Record = tuple[str, datetime, Report]
+
+
+class Conflict(Exception):
+    """Say that somebody else has written since it was read."""
+
+
+class Stored:
+    """Be an instance's row."""
+
+    __slots__ = ("instance", "revision")
+
+    def __init__(self, instance: Instance, revision: int) -> None:
+        """Hold what was written at a revision."""
+        self.instance = instance
+        self.revision = revision
+
+
+@dataclass(slots=True)
+class Changes:
+    """Hold everything one transaction writes, all or nothing."""
+
+    instances: list[tuple[Instance, int]]
+    cursors: tuple[tuple[Cursor | None, Cursor], ...]
+    out: list[Task]
+
+
+class Replica:
+    """Be one coordinator process: where it reads, and the cursor as it knows it."""
+
+    __slots__ = ("cursor", "name", "observer", "position")
+
+    def __init__(self, name: str) -> None:
+        """Know nothing yet."""
+        self.name = name
+        self.position = 0
+        self.cursor: Cursor | None = None
+        self.observer = Observer()
+
+    def begin_at(self, cursor: Cursor | None) -> None:
+        """Start over from what is stored."""
+        self.cursor = cursor
+        self.position = cursor.position if cursor else 0
+        self.observer.forget([0])
+
+
+class Desk:
+    """Read the records and decide about the sagas."""
+
+    def __init__(self, world: World) -> None:
+        """Begin with nothing read."""
+        self._world = world
+        self._rules = world.rules
+        self.skew = NO_SKEW
+        self._down = False
+        self._parked: list[Task] = []
+        self._expiries: dict[str, datetime] = {}
+        self._log: list[Record] = []
+        self._stored: dict[str, Stored] = {}
+        self._cursor: Cursor | None = None
+        self._replicas = (Replica("coordinator A"), Replica("coordinator B"))
+        self._owner = self._replicas[0]
+        self._appends = self._append
+        self._folds = self._fold
+        self._ticks = self._tick
+
+    @property
+    def clock(self) -> datetime:
+        """Return the time of the coordinator's database."""
+        return self._world.now + self.skew
+
+    def instance(self, saga_id: str) -> Instance | None:
+        """Return what is stored of a saga."""
+        stored = self._stored.get(saga_id)
+        return stored.instance if stored is not None else None
+
+    def operate(self, saga_id: str, verb: Verb) -> None:
+        """Let a person speak about a saga, in a transaction of its own."""
+        stored = self._stored.get(saga_id)
+        if stored is None:
+            return
+        changes = Changes([], (), [])
+        try:
+            self._decide_one(self._owner, saga_id, [verb], changes)
+        except VerbRefused:
+            self._world.count(f"refused: {type(verb).__name__}")
+            return
+        self._world.count(f"verb: {type(verb).__name__}")
+        self._write(self._owner, changes)
+        self._world.publish(changes.out)
+
+    # --- the topic ---------------------------------------------------------------------------------------------
+
+    def send(self, saga_id: str, expires_at: datetime, report: Report, out: list[Task]) -> None:
+        """Add a report to what a transaction sends."""
+        out.append((self._appends, (saga_id, expires_at, report)))
+
+    def cancel(self, saga: SagaUnderTest) -> None:
+        """Let a service ask for a saga to be cancelled."""
+        self._append((saga.id, saga.expires_at, CancelRequested(reason="asked")))
+
+    def _append(self, record: Record) -> None:
+        self._log.append(record)
+        if self._world.random() < 0.7:
+            self._world.bag.append((self._folds, None))
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def _stands(self, task: Task) -> bool:
+        """Return whether a coordinator is there to do it; it may go down now, or another one take over."""
+        world = self._world
+        if self._down:
+            self._parked.append(task)
+            return False
+        if world.chance.strikes(Fault.COORDINATOR_DOWN):
+            world.count("coordinator down")
+            world.say("every coordinator goes down")
+            self._down = True
+            self._parked.append(task)
+            world.later(DOWN, (self._come_up, None))
+            return False
+        return True
+
+    def _come_up(self, _: None) -> None:
+        if self._down:
+            self._down = False
+            self._world.say("a coordinator is up again")
+            self._owner.begin_at(self._cursor)
+            self._world.bag.extend(self._parked)
+            self._parked.clear()
+
+    def heal(self) -> None:
+        """Let the coordinator stand from now on."""
+        self._come_up(None)
+        self._world.bag.append((self._folds, None))
+
+    def _fold(self, _: None) -> None:
+        """Read a batch of records, decide, write."""
+        if not self._stands((self._folds, None)):
+            return
+        reader = self._owner
+        end = min(len(self._log), reader.position + 1 + self._world.chance.below(6))
+        if end == reader.position:
+            return
+        records = self._log[reader.position : end]
+        reader.position = end
+        if end < len(self._log):
+            self._world.bag.append((self._folds, None))
+        told: dict[str, list[Input]] = {}
+        for saga_id, expires_at, report in records:
+            told.setdefault(saga_id, []).append(report)
+            self._prime(saga_id, expires_at, report)
+        self._transact(reader, told, {0: end})
+
+    def _tick(self, _: None) -> None:
+        """Learn up to when everything has been read, and let due times fire against that."""
+        if not self._stands((self._ticks, None)):
+            return
+        reader = self._owner
+        reader.observer.look(self.clock, {0: len(self._log)}, {0: reader.position})
+        if reader.observer.news({0: reader.cursor}):
+            self._transact(reader, {}, {})
+        observed = self._cursor.observed_until if self._cursor else None
+        if observed is None:
+            return
+        due: dict[str, list[Input]] = {
+            saga_id: [Due()]
+            for saga_id, stored in self._stored.items()
+            if stored.instance.due_at is not None and stored.instance.due_at <= observed
+        }
+        if due:
+            self._world.count("due")
+            self._transact(reader, due, {})
+
+    def next_due(self) -> datetime | None:
+        """Return when something is due by the world's clock.
+
+        A saga that waits for a person is asked to be kept, or its late commands are sent again, for ever: that is rest.
+        """
+        if self._down:
+            return None
+        due = [
+            row.instance.due_at - self.skew
+            for row in self._stored.values()
+            if row.instance.due_at is not None and not self._rests(row.instance, row.instance.due_at)
+        ]
+        if self._owner.position < len(self._log):
+            return self._world.now
+        # A zombie may have put `observed_until` back: the next tick moves it on again.
+        return max(min(due), self._world.now + TICK) if due else None
+
+    def _rests(self, instance: Instance, due_at: datetime) -> bool:
+        if instance.stuck is None:
+            return False
+        if due_at - self.clock > HOUR:
+            return True
+        asked = Answer.ASKED in instance.answers.values() or UndoStep.ASKED in instance.undos.values()
+        waits = asked or bool(instance.owed)
+        world = self._world
+        return not world.safety and (
+            not waits or instance.resends >= MOST_RESENDS or world.now - world.healed_at > QUARTER
+        )
+
+    def poll(self) -> None:
+        """Let the coordinator look at the clock and at its topic."""
+        if self._down:
+            return
+        self._world.bag.append((self._ticks, None))
+        if self._owner.position < len(self._log):
+            self._world.bag.append((self._folds, None))
+
+    # --- deciding ------------------------------------------------------------------------------------------------
+
+    def _transact(self, reader: Replica, told: dict[str, list[Input]], positions: dict[int, int]) -> None:
+        world = self._world
+        strikes = world.chance.strikes
+        changes = self._decide(reader, told, positions)
+        if strikes(Fault.COORDINATOR_CRASH):
+            world.count("coordinator dies mid-decision")
+            world.say(f"{reader.name} dies before it has written")
+            self._hand_over()
+            return
+        if strikes(Fault.COORDINATOR_ZOMBIE):
+            world.count("coordinator pauses, another takes over")
+            world.say(f"{reader.name} sleeps before it writes")
+            self._hand_over()
+            if world.random() < 0.5:
+                world.later(PAUSE, (self._wake_up, (reader, changes)))
+            else:
+                world.late.append((self._wake_up, (reader, changes)))
+            return
+        try:
+            self._write(reader, changes)
+        except Conflict:
+            world.count("two coordinators: this one starts over")
+            reader.begin_at(self._cursor)
+            world.bag.append((self._folds, None))
+            return
+        if strikes(Fault.COORDINATOR_UNKNOWN_COMMIT):
+            world.count("coordinator: unknown commit")
+            world.say(f"{reader.name} does not hear that its commit has succeeded")
+            world.late.extend(changes.out)
+            self._hand_over()
+        else:
+            world.publish(changes.out)
+
+    def _hand_over(self) -> None:
+        if self._world.random() < 0.7:
+            self._owner = self._replicas[1] if self._owner is self._replicas[0] else self._replicas[0]
+        self._owner.begin_at(self._cursor)
+        self._world.bag.append((self._folds, None))
+
+    def _wake_up(self, dream: tuple[Replica, Changes]) -> None:
+        reader, changes = dream
+        try:
+            self._write(reader, changes)
+        except Conflict:
+            self._world.count("two coordinators: the late one is refused")
+        else:
+            self._world.publish(changes.out)
+        if reader is self._owner:
+            reader.begin_at(self._cursor)
+            self._world.bag.append((self._folds, None))
+
+    def _prime(self, saga_id: str, expires_at: datetime, report: Report) -> None:
+        """Know when a saga expires: an event from outside that came before the start has only guessed it."""
+        step = self._world.topology.steps.get(report.fact.step) if isinstance(report, RunReported) else None
+        inside = isinstance(report, RunReported) and (step is None or step.kind is not StepKind.RECEIVE)
+        if inside or saga_id not in self._expiries:
+            self._expiries[saga_id] = expires_at
+
+    def _decide(self, reader: Replica, told: dict[str, list[Input]], positions: dict[int, int]) -> Changes:
+        changes = Changes([], (), [])
+        for saga_id, inputs in told.items():
+            self._decide_one(reader, saga_id, inputs, changes)
+        stored = {0: reader.cursor}
+        changes.cursors = reader.observer.cursors(stored, positions, {0: reader.position})
+        return changes
+
+    def _decide_one(self, reader: Replica, saga_id: str, inputs: list[Input], changes: Changes) -> None:
+        world, now = self._world, self.clock
+        stored = self._stored.get(saga_id)
+        expires_at = self._expiries[saga_id]
+        if stored is None and now >= expires_at:
+            world.count("a record of an unknown saga after its expiry")
+            return
+        before = stored.instance if stored is not None else Instance(saga_id=saga_id, expires_at=expires_at)
+        if before.expires_at != expires_at:
+            before = replace(before, expires_at=expires_at)
+        revision = stored.revision if stored is not None else 0
+        reports = [received for received in inputs if not isinstance(received, Due | Verb)]
+        if reports and world.chance.strikes(Fault.COORDINATOR_UNPLANNED):
+            world.count("coordinator does not know the plan")
+            world.say(f"{reader.name} does not know the plan and learns {reports}")
+            changes.instances.append((self._rules.learn_unplanned(before, reports, "another"), revision))
+            return
+        instance = before
+        for received in inputs:
+            decision = self._rules.decide(world.topology, instance, received, now)
+            check_decision(instance, decision, world.counts)
+            if world.history is not None:
+                world.say(f"{reader.name} {described(instance, decision, received)}")
+            instance = decision.instance
+            for effect in decision.effects:
+                self._send(instance, effect, changes.out)
+        if instance is not before:
+            changes.instances.append((instance, revision))
+
+    def _write(self, reader: Replica, changes: Changes) -> None:
+        """Write all or nothing: cursors by compare-and-set, instances by revision."""
+        for before, _ in changes.cursors:
+            if (before.position if before else None) != (self._cursor.position if self._cursor else None):
+                raise Conflict
+        for instance, revision in changes.instances:
+            stored = self._stored.get(instance.saga_id)
+            if (stored.revision if stored else 0) != revision:
+                raise Conflict
+        for instance, revision in changes.instances:
+            if instance.phase in ENDED:
+                self._world.sagas[instance.saga_id].books.check_end(instance.phase)
+            self._stored[instance.saga_id] = Stored(instance, revision + 1)
+        for _, after in changes.cursors:
+            reader.cursor = self._cursor = after
+
+    # --- effects -------------------------------------------------------------------------------------------------
+
+    def _send(self, instance: Instance, effect: Effect, out: list[Task]) -> None:
+        world = self._world
+        body: Command | Outcome
+        match effect:
+            case SendClose(service=service):
+                body = Close()
+            case SendUndo(key=key):
+                service, body = key.service, Undo(step=key.step, branch=key.branch)
+            case Send(service=service, command=command):
+                body = command
+            case Tell(outcome=outcome):
+                service, body = world.kit.plan.starter, outcome
+            case SettleChild():
+                return
+            case _:
+                assert_never(effect)
+        tells = isinstance(body, Outcome)
+        kind = Kind.OUTCOME if isinstance(body, Outcome) else kind_of(body)
+        topic = topics.OUTCOMES if tells else topics.commands_topic(service)
+        item = message_of(
+            kind,
+            body,
+            topic,
+            saga_id=instance.saga_id,
+            plan=world.kit.plan.hash,
+            now=self.clock,
+            expires_at=kept_until(instance),
+        )
+        station = world.stations[service]
+        out.append((station.events.receives if tells else station.commands.obeys, item))

@@ -1,0 +1,1 @@
+create table ended (saga_id text primary key, ending text not null);

@@ -1,0 +1,1 @@
+create table parcel (order_id text primary key);
