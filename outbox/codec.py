@@ -11,7 +11,7 @@ import orjson
 
 from saga._core.envelope import Delivery, Headers
 from saga._core.rows import Cursor, DeliveryRow, GateRow, InstanceRow, OutboxRow, PlanRow, RunRow
-from saga._core.words import GateState, Mark, Reason, RunKey, RunStatus, UndoStatus
+from saga._core.words import GateState, Mark, Priority, Reason, RunKey, RunStatus, UndoStatus
 
 Row = Mapping[str, Any]
 Values = tuple[object, ...]
@@ -98,6 +98,7 @@ class Codec:
             row.generation,
             self.time(row.first_called_at),
             self.time(row.called_at),
+            row.lane.value,
         )
 
     def as_run(self, row: Row) -> RunRow:
@@ -129,6 +130,7 @@ class Codec:
             generation=row["generation"],
             first_called_at=self.moment(row["first_called_at"]),
             called_at=self.moment(row["called_at"]),
+            lane=Priority(row["lane"]),
             revision=row["revision"],
         )
 

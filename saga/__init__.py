@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from saga._core.breaker_settings import Breaker
 from saga._core.declare import Service
-from saga._core.definition import Dependency, Saga
+from saga._core.definition import Dependency, Saga, TurnDown
 from saga._core.events import Event, Refusal
-from saga._core.retry import Retry
+from saga._core.locks import EntityLock, Otherwise
 from saga._core.receive import Receive
+from saga._core.retry import Retry
 from saga._core.run import Database, Ended, Run
 from saga._core.start import Start, WhenOpen
 from saga._core.step import NOT_FOUND, NOTHING, ChildStep, NotFound, Step
-from saga._core.words import Cause, Ending, Purpose, StepKind, Verdict
+from saga._core.words import Cause, Ending, Priority, Purpose, StepKind, Verdict
 from saga.errors import (
     CommitUnknown,
     Conflict,
     Contended,
     DeclarationError,
     KeyConflict,
+    LockHeld,
     NotRunning,
     OutcomePending,
     Overloaded,
@@ -56,16 +58,20 @@ __all__ = [
     "Dependency",
     "Ended",
     "Ending",
+    "EntityLock",
     "Event",
     "KeyConflict",
+    "LockHeld",
     "NotFound",
     "NotRunning",
+    "Otherwise",
     "OutcomePending",
     "Overloaded",
     "Permanent",
     "PlanError",
     "PlanUnknown",
     "PositionLost",
+    "Priority",
     "Purpose",
     "Receive",
     "Refusal",
@@ -86,8 +92,9 @@ __all__ = [
     "TransportError",
     "TransportRefused",
     "TransportUnavailable",
+    "TurnDown",
     "Undecodable",
-    "Verdict",
     "VerbRefused",
+    "Verdict",
     "WhenOpen",
 ]

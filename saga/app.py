@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Self
@@ -37,6 +38,7 @@ from saga._runtime.starter import SagaHandle, SagaStarter
 from saga._runtime.stations import topic_specs
 from saga._runtime.supervise import bare, supervised
 from saga._runtime.tracing import NullTracer, TracedPublisher
+from saga.desk import SagaDesk
 from saga.errors import NotRunning, SettingsError
 from saga.ports import CoordinationStore, Publisher, Store, Tracer, Transport
 from saga.telemetry import open_tracer
@@ -117,6 +119,7 @@ class App:
         self._participants: list[Participant] = []
         self._contexts: dict[str, ServiceContext] = {}
         self._coordinator_shell: CoordinatorShell | None = None
+        self._desk: partial[SagaDesk] | None = None
         self._relays: list[Relay] = []
         self._fleet = Fleet(slot)
         self.drift: DriftWatch | None = None
@@ -191,6 +194,9 @@ class App:
             self._make_participants(store, relay, book, tracer, transport)
         if coordination is not None and coordinator_relay is not None:
             self._make_coordinator(coordination, coordinator_relay, book, tracer, transport)
+        if self._coordinator_shell is not None:
+            shell = self._coordinator_shell
+            tasks.start_soon(supervised, f"tell paces on {PLANS}", lambda: shell.tell_paces(publisher), self._rng)
         self._declare_groups(transport)
         self._start_tasks(tasks, store)
         tasks.start_soon(supervised, f"announce on {MANIFESTS}", announcer.run, self._rng)
@@ -253,6 +259,7 @@ class App:
     ) -> None:
         assert self._coordinator is not None
         self._fleet.judge = FleetJudge()
+        self._desk = partial(SagaDesk, store, hand_over=relay.hand_over)
         self._coordinator_shell = CoordinatorShell(
             store=store,
             transport=transport,
@@ -302,6 +309,7 @@ class App:
                 await relay.drain(self._drain_seconds / 2)
         tasks.cancel_scope.cancel()
         self._participants, self._contexts, self._relays = [], {}, []
+        self._desk = None
 
     # --- use ---------------------------------------------------------------------------------------------
 
@@ -313,6 +321,15 @@ class App:
     def context(self, service: str) -> ServiceContext:
         """Return what a running service's tasks share (counters, waiters); for tests and tools. Raises KeyError."""
         return self._contexts[service]
+
+    def desk(self) -> SagaDesk:
+        """Return a desk of this app's coordinator, to be used as `async with app.desk() as desk:`.
+
+        What it sends goes out at once. Raises NotRunning without a running coordinator here.
+        """
+        if self._desk is None:
+            raise NotRunning("no coordinator runs in this app: open SagaDesk(...) with the URL of its database")
+        return self._desk()
 
     def handle(self, start: Start[Any], saga_id: str) -> SagaHandle:
         """Return the handle of a saga that `start` has started earlier; raises NotRunning."""

@@ -43,6 +43,18 @@ class VerbRefused(SagaError):
     """Report that a person's verb cannot be done to this saga now, and why; nothing was written."""
 
 
+class LockHeld(SagaError):
+    """Report that saga `held_by` holds an entity, or comes before.
+
+    A step that asked to wait runs again whatever it makes of this; one that asked for REFUSE may return a refusal.
+    """
+
+    def __init__(self, message: str, *, entity: str, held_by: str) -> None:
+        self.entity = entity
+        self.held_by = held_by
+        super().__init__(message)
+
+
 class NotRunning(SagaError):
     """Report a call that needs a running `App`."""
 

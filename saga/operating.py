@@ -102,7 +102,7 @@ class DeadLetterDesk:
         SettingsError for an empty `who` or `why` or a rate that is not positive, StoreUnavailable, and Contended
         when a page met others' locks six times.
         """
-        _check_signed(who, why)
+        check_signed(who, why)
         if not per_second > 0:
             raise SettingsError(f"per_second={per_second:g} replays nothing: name a number above 0, such as 50")
         letters = self._letters
@@ -123,7 +123,7 @@ class DeadLetterDesk:
 
         The audit trail keeps where each lay in its topic, but not what was in it. Raises as `replay` does.
         """
-        _check_signed(who, why)
+        check_signed(who, why)
         letters = self._letters
 
         async def act(ids: Sequence[int]) -> int:
@@ -139,7 +139,8 @@ class DeadLetterDesk:
 Act = Callable[[Sequence[int]], Awaitable[int]]
 
 
-def _check_signed(who: str, why: str) -> None:
+def check_signed(who: str, why: str) -> None:
+    """Raise SettingsError unless there is somebody and a reason for the audit trail."""
     if not (who.strip() and why.strip()):
         raise SettingsError("who= and why= go into the audit trail: name a person and a reason")
 

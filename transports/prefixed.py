@@ -59,7 +59,8 @@ class PrefixedTransport:
             await on_revoked(frozenset(map(names.without, places)))
 
         topics = tuple(self._prefix + topic for topic in group.topics)
-        spec = replace(group, name=self._prefix + group.name, topics=topics)
+        first = frozenset(self._prefix + topic for topic in group.first)
+        spec = replace(group, name=self._prefix + group.name, topics=topics, first=first)
         async with self._inner.subscribe(spec, on_assigned=assigned, on_revoked=revoked) as subscription:
             yield _Subscription(subscription, names)
 

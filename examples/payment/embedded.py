@@ -16,10 +16,12 @@ from examples.payment.gateway_doors import LocalGateway
 from examples.payment.ledger import Books, read_books
 from examples.payment.payment import use_gateway
 from examples.payment.services import SERVICES
-from saga.app import App, Coordinator
+from saga.app import App, Coordinator, Tuning
 from transports.memory import MemoryTransport
 
 PLANS = Path(__file__).parent / "plans"
+# For the demo: a call may begin within a lease of three beats, and that is waited for before it is proven lost.
+QUICK = Tuning(beat_seconds=0.5)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +70,7 @@ async def open_shop(folder: Path) -> AsyncGenerator[Shop]:
     gateway = Gateway()
     use_gateway(LocalGateway(gateway))
     transport = MemoryTransport()
-    services = App(SERVICES, store=f"sqlite:///{folder}/shop.db", transport=transport)
+    services = App(SERVICES, store=f"sqlite:///{folder}/shop.db", transport=transport, tuning=QUICK)
     async with anyio.create_task_group() as tasks:
         shop = Shop(folder=folder, transport=transport, gateway=gateway, tasks=tasks)
         await shop.start_coordinator()

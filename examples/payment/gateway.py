@@ -1,8 +1,9 @@
 """Play a payment gateway: what it promises, what it remembers, and everything that can go wrong with it.
 
 It does each thing once for each idempotency key, however often it is asked, and its answer is stored
-before it is given. `settle` turns "was my call ever carried out?" into a fact: a key that was never
-carried out is void from then on, so that a call still on its way comes too late.
+before it is given. `find` says what came of a key and changes nothing. What it does not find may still
+happen: a call that hangs is carried out whether or not anybody still waits. Keys are forgotten after
+`forgets_after`; a call under a forgotten key is a new one.
 
 `Gateway` has no clock and never waits; `gateway_doors.py` and `gateway_http.py` lead to it.
 """
@@ -10,7 +11,7 @@ carried out is void from then on, so that a call still on its way comes too late
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -54,7 +55,8 @@ class Trouble:
     """Say what goes wrong with a card, in authorizing or in capturing.
 
     `down` lasts until `repair`. `fails` calls of each key are refused before anything is done, `lost`
-    answers after it was done. A call hangs for `hangs_seconds` before it is carried out.
+    answers after it was done. A call hangs for `hangs_seconds` before it is carried out, or is carried out at once
+    and answered `late_seconds` later. With `twice` the network brings every call two times.
     """
 
     call: str = "authorize"
@@ -63,6 +65,8 @@ class Trouble:
     fails: int = 0
     lost: int = 0
     hangs_seconds: float = 0.0
+    late_seconds: float = 0.0
+    twice: bool = False
 
 
 CARDS = {
@@ -74,6 +78,10 @@ CARDS = {
     "card-down": Trouble(down=True),
     "card-hangs": Trouble(call="capture", hangs_seconds=6.0),
     "card-hangs-declined": Trouble(call="capture", hangs_seconds=6.0, declined=True),
+    "card-slow": Trouble(hangs_seconds=0.5),
+    "card-late": Trouble(late_seconds=3.0),
+    "card-late-charge": Trouble(call="capture", late_seconds=3.0),
+    "card-twice": Trouble(call="capture", twice=True),
 }
 
 
@@ -100,7 +108,7 @@ class Wait:
 NO_CONNECTION = "no connection to the gateway"
 
 TABLES = """
-create table if not exists answer (key text primary key, body text not null);
+create table if not exists answer (key text primary key, body text not null, at text not null);
 create table if not exists hold (
     authorization text primary key, order_id text not null, card text not null,
     amount integer not null, state text not null
@@ -126,7 +134,8 @@ class Gateway:
     answers the same.
     """
 
-    def __init__(self, path: str | Path = ":memory:") -> None:
+    def __init__(self, path: str | Path = ":memory:", *, forgets_after: timedelta = timedelta(hours=24)) -> None:
+        self._forgets_after = forgets_after
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(TABLES)
         self._cards = dict(CARDS)
@@ -138,17 +147,11 @@ class Gateway:
     # --- calls ---
 
     def authorize(self, key: str, *, order_id: str, card: str, amount: int, now: datetime) -> Answer | Wait:
-        return self._take(
-            _Request(
-                call="authorize",
-                key=key,
-                card=card,
-                order_id=order_id,
-                authorization=f"auth-{key[:12]}",
-                amount=amount,
-            ),
-            now,
+        authorization = f"auth-{key[:12]}"
+        request = _Request(
+            call="authorize", key=key, card=card, order_id=order_id, authorization=authorization, amount=amount
         )
+        return self._take(request, now)
 
     def capture(self, key: str, *, authorization: str, now: datetime) -> Answer | Wait:
         held = self._held("capture", key, authorization)
@@ -167,17 +170,12 @@ class Gateway:
             raise GatewayDown(msg)
         return answer
 
-    def settle(self, key: str, *, now: datetime) -> Answer:
-        """Return what came of a key; one that was never carried out is void from now on."""
+    def find(self, key: str, *, now: datetime) -> Answer | None:
+        """Return what came of a key, None when nothing is known of it (any more, or yet)."""
         if self._trouble(self._memory.card_of.get(key, "")).down:
             raise GatewayDown(NO_CONNECTION)
         self._catch_up(now)
-        answer = self._answer(key)
-        if answer is None:
-            self._memory.hanging.pop(key, None)
-            answer = Answer(key=key, ok=False, reason="never reached")
-            self._store(answer)
-        return answer
+        return self._answer(key)
 
     # --- the play's controls ---
 
@@ -219,6 +217,7 @@ class Gateway:
         tries = self._memory.calls[counted] = self._memory.calls.get(counted, 0) + 1
         self._memory.card_of[request.key] = request.card
         self._catch_up(now)
+        self._forget(now)
         trouble = self._trouble(request.card)
         if trouble.call != request.call:
             trouble = Trouble()
@@ -231,6 +230,10 @@ class Gateway:
             return Wait(key=request.key, until=until)
         if answer is None:
             answer = self._carry_out(request, now)
+            if trouble.twice:
+                return self._take(request, now)
+            if trouble.late_seconds:
+                return Wait(key=request.key, until=now + timedelta(seconds=trouble.late_seconds))
         if tries <= trouble.lost:
             msg = "the connection broke before the answer came"
             raise GatewayDown(msg)
@@ -246,11 +249,11 @@ class Gateway:
     def _carry_out(self, request: _Request, now: datetime) -> Answer:
         if (no := self._objection(request)) is not None:
             answer = Answer(key=request.key, ok=False, reason=no)
-            self._store(answer)
+            self._store(answer, now)
             return answer
         reference = f"charge-{request.key[:12]}" if request.call == "capture" else request.authorization
         answer = Answer(key=request.key, ok=True, reference=reference, amount=request.amount)
-        self._store(answer, request, now)
+        self._store(answer, now, request)
         return answer
 
     def _objection(self, request: _Request) -> str | None:
@@ -268,29 +271,26 @@ class Gateway:
         row = self._db.execute("select body from answer where key = ?", (key,)).fetchone()
         return None if row is None else Answer.model_validate_json(row[0])
 
-    def _store(self, answer: Answer, done: _Request | None = None, now: datetime | None = None) -> None:
+    def _forget(self, now: datetime) -> None:
+        self._db.execute("delete from answer where at <= ?", ((now - self._forgets_after).isoformat(),))
+
+    def _store(self, answer: Answer, now: datetime, done: _Request | None = None) -> None:
         """Store an answer, and in the same transaction what was done."""
         with self._db:
             self._db.execute("begin immediate")
-            self._db.execute("insert into answer values (?, ?)", (answer.key, answer.model_dump_json()))
-            if done is not None and now is not None:
+            row = (answer.key, answer.model_dump_json(), now.isoformat())
+            self._db.execute("insert into answer values (?, ?, ?)", row)
+            if done is not None:
                 self._store_effect(done, now)
 
     def _store_effect(self, done: _Request, now: datetime) -> None:
         what = {"authorize": "authorized", "capture": "captured", "void": "voided"}[done.call]
-        state = {"authorize": "open", "capture": "captured", "void": "voided"}[done.call]
+        state = "open" if done.call == "authorize" else what
         self._db.execute(
             "insert into hold values (?, ?, ?, ?, ?) on conflict (authorization) do update set state = excluded.state",
             (done.authorization, done.order_id, done.card, done.amount, state),
         )
-        entry = Entry(
-            at=now,
-            what=what,
-            key=done.key,
-            authorization=done.authorization,
-            order_id=done.order_id,
-            amount=done.amount,
-        )
+        entry = Entry.model_validate({**asdict(done), "at": now, "what": what})
         self._db.execute("insert into entry (body) values (?)", (entry.model_dump_json(),))
 
 

@@ -26,8 +26,8 @@ class GatewayClient(Protocol):
         """Give an amount free that was set aside."""
         ...
 
-    async def settle(self, key: str) -> Answer:
-        """Return the answer of an earlier call, or make sure that it never happens."""
+    async def find(self, key: str) -> Answer | None:
+        """Return the answer of an earlier call, None when nothing is known of it."""
         ...
 
 
@@ -62,5 +62,5 @@ class LocalGateway:
         found = self._gateway.void(key, authorization=authorization, now=self._now())
         return await wait_out(self._gateway, found, self._now)
 
-    async def settle(self, key: str) -> Answer:
-        return self._gateway.settle(key, now=self._now())
+    async def find(self, key: str) -> Answer | None:
+        return self._gateway.find(key, now=self._now())

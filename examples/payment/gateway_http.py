@@ -14,6 +14,8 @@ from starlette.routing import Route
 from examples.payment.gateway import Answer, Entry, Gateway, GatewayDown, Wait
 from examples.payment.gateway_doors import utc_now, wait_out
 
+NOT_FOUND = 404
+
 
 class GatewayServer:
     """Answer HTTP requests; an effect is committed before its response is sent."""
@@ -38,9 +40,9 @@ class GatewayServer:
         found = self._gateway.void(body["key"], authorization=body["authorization"], now=utc_now())
         return await self._answered(found)
 
-    async def settle(self, request: Request) -> Response:
-        body = await request.json()
-        return await self._answered(self._gateway.settle(body["key"], now=utc_now()))
+    async def find(self, request: Request) -> Response:
+        found = self._gateway.find(request.path_params["key"], now=utc_now())
+        return JSONResponse({}, status_code=NOT_FOUND) if found is None else await self._answered(found)
 
     async def repair(self, request: Request) -> Response:
         body = await request.json()
@@ -75,7 +77,7 @@ def gateway_app(gateway: Gateway) -> Starlette:
             Route("/authorize", server.authorize, methods=["POST"]),
             Route("/capture", server.capture, methods=["POST"]),
             Route("/void", server.void, methods=["POST"]),
-            Route("/settle", server.settle, methods=["POST"]),
+            Route("/calls/{key}", server.find),
             Route("/repair", server.repair, methods=["POST"]),
             Route("/books", server.books),
             Route("/health", server.health),
@@ -100,8 +102,9 @@ class HttpGateway:
     async def void(self, key: str, *, authorization: str) -> Answer:
         return await self._post("/void", key=key, authorization=authorization)
 
-    async def settle(self, key: str) -> Answer:
-        return await self._post("/settle", key=key)
+    async def find(self, key: str) -> Answer | None:
+        response = await self._send("GET", f"/calls/{key}")
+        return None if response.status_code == NOT_FOUND else Answer.model_validate_json(response.content)
 
     async def repair(self, card: str) -> None:
         await self._client.post("/repair", json={"card": card})
@@ -112,12 +115,15 @@ class HttpGateway:
         return [Entry.model_validate(entry) for entry in body["entries"]], list(body["open"])
 
     async def _post(self, path: str, **body: Any) -> Answer:
+        return Answer.model_validate_json((await self._send("POST", path, json=body)).content)
+
+    async def _send(self, method: str, path: str, **given: Any) -> httpx.Response:
         try:
-            response = await self._client.post(path, json=body)
+            response = await self._client.request(method, path, **given)
         except httpx.TransportError as error:
             msg = f"no answer from the gateway: {error!r}"
             raise GatewayDown(msg) from error
-        if not response.is_success:
+        if not response.is_success and response.status_code != NOT_FOUND:
             msg = f"the gateway says {response.status_code}: {response.text[:200]}"
             raise GatewayDown(msg)
-        return Answer.model_validate_json(response.content)
+        return response

@@ -6,11 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from examples.payment.events import Authorized, Captured, Declined, StockReserved, checkout
+from examples.payment.gateway import Answer
 from examples.payment.gateway_doors import GatewayClient
-from saga import Dependency, Purpose, Retry, Run, Service
+from saga import NOT_FOUND, Dependency, NotFound, Retry, Run, Service
 
 payment = Service("payment", migrations=Path(__file__).parent / "migrations" / "payment")
-gateway = Dependency("gateway", concurrency=20)
+# A call that was given up may still hang at the gateway for some seconds; keys are known there for a day.
+gateway = Dependency("gateway", concurrency=20, max_in_flight=timedelta(seconds=7), key_ttl=timedelta(hours=24))
 
 CALLS = Retry(attempts=3, base_seconds=0.2, cap_seconds=1.0)
 # Money left set aside on a card is somebody's trouble: give up only after minutes, and then a person sees it.
@@ -38,17 +40,21 @@ def _gateway() -> GatewayClient:
 
 @payment.step(checkout, calls=gateway, timeout=timedelta(seconds=1), retry=CALLS)
 async def authorize(reserved: StockReserved, run: Run) -> Authorized | Declined:
-    """Set the amount aside on the card.
+    """Set the amount aside on the card. Every attempt carries the same key, so that the gateway does it once."""
+    answer = await _gateway().authorize(
+        run.idempotency_key, order_id=reserved.order_id, card=reserved.card, amount=reserved.amount
+    )
+    return _authorized(reserved, answer)
 
-    Every attempt carries the same key, so that the gateway does it once. RESOLVE means that an earlier
-    call was never answered and nobody is going to repeat it: ask what came of it.
-    """
-    if run.purpose is Purpose.RESOLVE:
-        answer = await _gateway().settle(run.idempotency_key)
-    else:
-        answer = await _gateway().authorize(
-            run.idempotency_key, order_id=reserved.order_id, card=reserved.card, amount=reserved.amount
-        )
+
+@authorize.confirm
+async def find_authorization(reserved: StockReserved, run: Run) -> Authorized | Declined | NotFound:
+    """Ask what came of a call that nobody heard of again."""
+    answer = await _gateway().find(run.idempotency_key)
+    return NOT_FOUND if answer is None else _authorized(reserved, answer)
+
+
+def _authorized(reserved: StockReserved, answer: Answer) -> Authorized | Declined:
     if not answer.ok:
         return Declined(reason=answer.reason)
     return Authorized(
@@ -69,10 +75,18 @@ async def void_authorization(authorized: Authorized, run: Run) -> None:
 @payment.pivot(checkout, calls=gateway, timeout=timedelta(seconds=2), retry=CALLS)
 async def capture(authorized: Authorized, run: Run) -> Captured | Declined:
     """Take the amount that was set aside. Once the gateway says yes, the order only goes forward."""
-    if run.purpose is Purpose.RESOLVE:
-        answer = await _gateway().settle(run.idempotency_key)
-    else:
-        answer = await _gateway().capture(run.idempotency_key, authorization=authorized.authorization)
+    answer = await _gateway().capture(run.idempotency_key, authorization=authorized.authorization)
+    return _captured(authorized, answer)
+
+
+@capture.confirm
+async def find_charge(authorized: Authorized, run: Run) -> Captured | Declined | NotFound:
+    """Ask whether the money was taken."""
+    answer = await _gateway().find(run.idempotency_key)
+    return NOT_FOUND if answer is None else _captured(authorized, answer)
+
+
+def _captured(authorized: Authorized, answer: Answer) -> Captured | Declined:
     if not answer.ok:
         return Declined(reason=answer.reason)
     return Captured(

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 from outbox.postgres.base import BEGIN
-from outbox.postgres.driver import adopted
+from outbox.postgres.driver import Record, adopted
 from outbox.postgres.fleet import PostgresOpenSteps
 from outbox.postgres.unit import CODEC, PostgresUnit
 from outbox.sql import Component
@@ -35,6 +35,10 @@ def begin_statement(claim: Claim) -> str:
     calls = [f"{lock}({key})" for key in keys]
     pieces += ["SELECT " + ", ".join(calls[at : at + _TARGETS]) for at in range(0, len(calls), _TARGETS)]
     return "; ".join(pieces)
+
+
+def _delivery_order(row: Record) -> tuple[Any, ...]:
+    return (row["was_lane"], row["was_due_at"], row["id"])
 
 
 class PostgresStore(PostgresOpenSteps):
@@ -67,14 +71,14 @@ class PostgresStore(PostgresOpenSteps):
     async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
         """Claim due rows by moving their `due_at` on by the lease; oldest first, skipping what others claim."""
         rows = await self._fetch("take_deliveries", service, limit, lease_seconds)
-        return [CODEC.as_delivery(row) for row in sorted(rows, key=lambda row: (row["was_due_at"], row["id"]))]
+        return [CODEC.as_delivery(row) for row in sorted(rows, key=_delivery_order)]
 
     async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[TakenRun]:
         """Claim runs whose `pending_at` has passed; longest waiting first, skipping what others claim."""
         rows = await self._fetch("take_runs", service, limit, owner, lease_seconds)
         return [
             TakenRun(run=CODEC.as_run(row), called_at=CODEC.moment(row["was_called_at"]), owner=row["was_owner"])
-            for row in sorted(rows, key=lambda row: row["was_pending_at"])
+            for row in sorted(rows, key=lambda row: (row["was_rank"], row["was_pending_at"]))
         ]
 
     async def beat(self, service: str, owner: str, runs: Sequence[RunRow], lease_seconds: float) -> Beat:
@@ -94,7 +98,7 @@ class PostgresStore(PostgresOpenSteps):
         return CODEC.as_run(rows[0]) if rows else None
 
     async def prune(self, limit: int, grace_seconds: float) -> int:
-        """Delete up to `limit` runs, and as many gates, that expired longer than the grace ago and owe nothing."""
-        runs = (await self._fetch("prune_runs", limit, grace_seconds))[0]["rows"]
-        gates = (await self._fetch("prune_gates", limit, grace_seconds))[0]["rows"]
-        return int(runs + gates)
+        """Delete up to `limit` runs, locks and gates each that expired longer than the grace ago and owe nothing."""
+        # Locks before gates: these may say how long they are kept.
+        names = ("prune_runs", "prune_locks", "prune_lock_queue", "prune_gates")
+        return sum([int((await self._fetch(name, limit, grace_seconds))[0]["rows"]) for name in names])

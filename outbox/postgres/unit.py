@@ -11,6 +11,7 @@ import anyio
 from outbox.audits import audit_values
 from outbox.codec import Codec, Values, as_it_is, outbox_values
 from outbox.postgres.driver import Link, Origin, Record
+from outbox.postgres.locks import PostgresLocks
 from outbox.postgres.parts import Composer, Part, columns
 from outbox.statements import Kind, kind_of, may_have_written
 from saga._core.audit import AuditRow
@@ -102,7 +103,7 @@ class PostgresDatabase:
         return rows
 
 
-class PostgresUnit:
+class PostgresUnit(PostgresLocks):
     """Be one open transaction; see `saga.ports.UnitOfWork`."""
 
     def __init__(self, link: Link, composer: Composer, service: str) -> None:

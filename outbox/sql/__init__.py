@@ -19,7 +19,7 @@ _SECTION = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 _COMMENT = re.compile(r"^ *--.*\n?", re.MULTILINE)
 _MIGRATION = re.compile(r"(\d{4})_(\w+)\.(before|after)\.sql")
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_TABLE = re.compile(r"\bsaga_(?:run|gate|outbox|delivery|lease|audit|instance|cursor|plan|migration)\b")
+_TABLE = re.compile(r"\bsaga_(?:run|gate|lock|lock_queue|outbox|delivery|lease|audit|instance|cursor|plan|migration)\b")
 
 NO_COORDINATOR = "{!r} has no table of a coordinator: name its database, or start the coordinator once"
 

@@ -17,6 +17,10 @@ from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
 from saga.ports import Beat, Claim, UnitOfWork
 
 
+# Locks before gates: these may say how long they are kept.
+_PRUNED = ("prune_runs", "prune_locks", "prune_lock_queue", "prune_gates")
+
+
 class SqliteStore(SqliteOpenSteps):
     """Keep a participant's rows next to its business tables; see `saga.ports.Store`.
 
@@ -87,10 +91,10 @@ class SqliteStore(SqliteOpenSteps):
         return CODEC.as_run(rows[0]) if rows else None
 
     async def prune(self, limit: int, grace_seconds: float) -> int:
-        """Delete up to `limit` runs, and as many gates, that expired longer than the grace ago and owe nothing."""
+        """Delete up to `limit` runs, locks and gates each that expired longer than the grace ago and owe nothing."""
         async with self._database.transaction() as connection:
             args = (limit, self._now(-grace_seconds))
-            return sum(run(connection, self._sql[name], args).touched for name in ("prune_runs", "prune_gates"))
+            return sum(run(connection, self._sql[name], args).touched for name in _PRUNED)
 
 
 def _taken(row: RunRow, owner: str, pending_at: datetime, now: datetime) -> TakenRun:

@@ -15,6 +15,7 @@ from outbox import statements
 from outbox.audits import audit_values
 from outbox.codec import Codec, from_micros, outbox_values, to_micros
 from outbox.sqlite.driver import ENDED_INSIDE, Connection, Outcome, run, run_keyed
+from outbox.sqlite.locks import SqliteLocks
 from saga._core.audit import AuditRow
 from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
 from saga.errors import Conflict, Gone, StoreError
@@ -89,7 +90,7 @@ def _bindable(value: object) -> object:
     return str(value) if isinstance(value, UUID | Decimal) else value
 
 
-class SqliteUnit:
+class SqliteUnit(SqliteLocks):
     """Be one open transaction; see `saga.ports.UnitOfWork`."""
 
     def __init__(self, connection: Connection, sql: Queries, service: str, clock: Clock) -> None:

@@ -7,6 +7,7 @@ command again at most. What a person says in place of a handler is decided in `b
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import assert_never
 
 from saga._core.bodies import Hold, Release, RetryRun
@@ -20,7 +21,7 @@ from saga._core.words import Cause, Kind, Mark, RunKey, RunStatus
 from saga.errors import VerbRefused
 
 
-def act(topology: Topology, instance: Instance, verb: Verb, effects: list[Effect]) -> Instance:
+def act(topology: Topology, instance: Instance, verb: Verb, now: datetime, effects: list[Effect]) -> Instance:
     """Return the instance once a person has spoken, and add what has to be sent; raises VerbRefused."""
     if instance.phase in ENDED:
         msg = f"saga {instance.saga_id} has ended ({instance.phase}); nothing can be done about it any more"
@@ -29,7 +30,7 @@ def act(topology: Topology, instance: Instance, verb: Verb, effects: list[Effect
         case CancelSaga(reason=reason):
             return _cancel(instance, reason)
         case HoldSaga() | ReleaseSaga():
-            return _mark(topology, instance, verb, effects)
+            return _mark(topology, instance, verb, now, effects)
         case RetryStep(key=key):
             return _retry(topology, instance, key, effects)
         case SkipStep():
@@ -60,7 +61,9 @@ def _cancel(instance: Instance, reason: str) -> Instance:
     return replace(instance, cause=Cause.CANCELLED, detail=reason[:500])
 
 
-def _mark(topology: Topology, instance: Instance, verb: HoldSaga | ReleaseSaga, effects: list[Effect]) -> Instance:
+def _mark(
+    topology: Topology, instance: Instance, verb: HoldSaga | ReleaseSaga, now: datetime, effects: list[Effect]
+) -> Instance:
     wanted = Mark.HELD if isinstance(verb, HoldSaga) else Mark.FREE
     if instance.mark is wanted:
         return instance
@@ -72,7 +75,9 @@ def _mark(topology: Topology, instance: Instance, verb: HoldSaga | ReleaseSaga, 
     effects.extend(Send(service=service, command=command) for service in services)
     owed = {key: owes for key, owes in instance.owed.items() if key[1] is not other}
     owed |= {(service, kind): number for service in services}
-    return replace(instance, mark=wanted, number=number, owed=owed)
+    paused = instance.paused if held else instance.paused + (now - (instance.held_at or now))
+    held_at = now if held else None
+    return replace(instance, mark=wanted, number=number, owed=owed, held_at=held_at, paused=paused)
 
 
 # --- one run -------------------------------------------------------------------------------------------------

@@ -19,6 +19,13 @@ class BatchSize:
         """Return the size after a clean commit of `handled` deliveries; grows only if the batch was full."""
         return replace(self, size=min(self.size + 1, self.cap)) if handled >= self.size else self
 
+    def after_cut(self, handled: int) -> BatchSize:
+        """Return the size after a commit that has used up its time with `handled` deliveries; halved if it was far off.
+
+        What is fetched has to be finished before anything urgent is: so no more is fetched than fits.
+        """
+        return self.after_contention() if handled * 2 <= self.size else self
+
     def after_contention(self) -> BatchSize:
         """Return the size after a deadlock, a lock timeout or a rollback."""
         return replace(self, size=max(1, self.size // 2))

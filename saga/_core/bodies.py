@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from saga._core.ids import record_id, run_message_id, service_message_id
-from saga._core.words import Cause, Ending, Kind, Part, RunKey, RunStatus, UndoStatus, Verdict
+from saga._core.words import Cause, Ending, Kind, Part, RunKey, RunStatus, Standing, UndoStatus, Verdict
 
 ERROR_CHARS = 200
 """How much of an error travels in a fact."""
@@ -209,6 +209,7 @@ class Outcome:
     cause: Cause | None = None
     refusal: RefusalData | None = None
     detail: str = ""
+    standing: Standing = Standing.FINAL
     at: datetime
 
 

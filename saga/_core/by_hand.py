@@ -7,14 +7,16 @@ from dataclasses import replace
 import orjson
 
 from saga._core.bodies import ResolveRun, SkipRun
+from saga._core.branches import branches_of
 from saga._core.closure import demanded
 from saga._core.effects import Effect, Send
 from saga._core.ids import run_path
-from saga._core.instance import Answer, Instance, Phase, UndoStep
+from saga._core.instance import Answer, Instance, Phase, UndoStep, freed
 from saga._core.limits import DEFAULT_LIMITS
 from saga._core.plan import PlanStep, Topology
-from saga._core.verbs import ResolveStep, SkipStep
-from saga._core.words import Cause, Effects, Part, RunKey, RunStatus, StepKind, Verdict
+from saga._core.verbs import CancelSaga, HoldSaga, ReleaseSaga, ResolveStep, RetryStep, SkipStep, Verb
+from saga._core.versions import planned_type
+from saga._core.words import Cause, Effects, Part, RunKey, RunStatus, StepKind, Takes, Verdict
 from saga.errors import VerbRefused
 
 RESULT_BYTES = DEFAULT_LIMITS.value_bytes // 2
@@ -24,6 +26,7 @@ _SETTLED = (RunStatus.DONE, RunStatus.REFUSED)
 
 
 def step_of(topology: Topology, key: RunKey) -> PlanStep:
+    """Return the step of a run; raises VerbRefused when the plan has none of that name."""
     step = topology.steps.get(key.step)
     if step is None or step.kind is StepKind.RECEIVE:
         names = ", ".join(sorted(name for name, s in topology.steps.items() if s.kind is not StepKind.RECEIVE))
@@ -46,6 +49,25 @@ def blocking(topology: Topology, instance: Instance) -> tuple[RunKey, ...]:
     return tuple(sorted(key for key, undo in instance.undos.items() if undo is UndoStep.ASKED))
 
 
+def aimed(topology: Topology, instance: Instance, verb: Verb) -> tuple[Verb, ...]:
+    """Return the verb for each run it stands for; raises VerbRefused when a retry of everything finds nothing.
+
+    A retry without a step stands for all that the saga waits for, and any verb with a step but no branch for
+    those of its branches that the saga waits for.
+    """
+    if isinstance(verb, CancelSaga | HoldSaga | ReleaseSaga) or verb.key.branch:
+        return (verb,)
+    waiting = blocking(topology, instance)
+    if verb.key.step:
+        keys = tuple(key for key in waiting if key.step == verb.key.step) or (verb.key,)
+    else:
+        keys = waiting if isinstance(verb, RetryStep) else ()
+    if not keys:
+        msg = f"saga {instance.saga_id} waits for no step" if isinstance(verb, RetryStep) else "name the step"
+        raise VerbRefused(msg)
+    return tuple(replace(verb, key=key) for key in keys)
+
+
 def demands(topology: Topology, instance: Instance) -> dict[RunKey, tuple[RunKey, ...]]:
     """Return every run that a done one asks for, with those that do."""
     found: dict[RunKey, tuple[RunKey, ...]] = {}
@@ -57,11 +79,13 @@ def demands(topology: Topology, instance: Instance) -> dict[RunKey, tuple[RunKey
 
 
 def is_settled(instance: Instance, key: RunKey) -> bool:
+    """Return whether a run is known to have ended for good."""
     fact = instance.runs.get(key)
     return fact is not None and fact.status in _SETTLED
 
 
 def check_waited_for(topology: Topology, instance: Instance, key: RunKey) -> None:
+    """Raise VerbRefused for a run that nothing has asked for yet."""
     if key in demands(topology, instance):
         return
     msg = f"{run_path(key.step, key.branch)} is not what the saga waits for: nothing it reacts to has happened"
@@ -69,13 +93,15 @@ def check_waited_for(topology: Topology, instance: Instance, key: RunKey) -> Non
 
 
 def unstuck(instance: Instance) -> Instance:
-    return replace(instance, stuck=None, stuck_detail="", told=None)
+    """Return the instance once somebody has done something about it; if it gets stuck again, it says so again."""
+    return replace(freed(instance), told=None)
 
 
 # --- skip ----------------------------------------------------------------------------------------------------
 
 
 def skip(topology: Topology, instance: Instance, verb: SkipStep, effects: list[Effect]) -> Instance:
+    """Count a run as undone where the saga undoes it, else as done with the given result."""
     key = verb.key
     if key.step in topology.services:
         return _skip_service(instance, key.step)
@@ -130,7 +156,29 @@ def _check_forward(topology: Topology, instance: Instance, step: PlanStep, verb:
         msg = f"{where} ends with its child saga; cancel that, or skip what the child waits for"
         raise VerbRefused(msg)
     check_waited_for(topology, instance, verb.key)
+    if missing := _missing(topology, instance, step, verb.key.branch):
+        msg = f"{where} joins {missing}, which has not happened yet; a step is not skipped before its causes"
+        raise VerbRefused(msg)
     _check_result(verb, _results(step), f"{where} emits")
+
+
+def _missing(topology: Topology, instance: Instance, step: PlanStep, branch: str) -> str:
+    """Return an event of a join that has not come in full, `""` when all have; one from outside may be missing."""
+    emitted: dict[str, set[str]] = {}
+    counts: dict[str, int] = {}
+    for fact in instance.runs.values():
+        for event in (planned_type(topology, each) for each in fact.emits):
+            emitted.setdefault(event, set()).add(fact.branch)
+            if fact.fan_out is not None:
+                counts[event] = fact.fan_out
+                emitted[event] = set(branches_of(fact.fan_out))
+    received = {event for each in topology.steps.values() if each.kind is StepKind.RECEIVE for event in each.emits}
+    for taken in step.joins:
+        come = emitted.get(taken.event, set())
+        there = branch in come if taken.takes is Takes.ONE else len(come) == counts.get(topology.scopes[taken.event])
+        if not there and taken.event not in received:
+            return taken.event
+    return ""
 
 
 def _results(step: PlanStep) -> tuple[str, ...]:
@@ -159,6 +207,7 @@ def _is_object(payload: bytes) -> bool:
 
 
 def resolve(topology: Topology, instance: Instance, verb: ResolveStep, effects: list[Effect]) -> Instance:
+    """Pass on what came of an outside call; the run, and with it the doubt, ends when its service says so."""
     step = step_of(topology, verb.key)
     where = run_path(verb.key.step, verb.key.branch)
     if step.effects is not Effects.EXTERNAL:

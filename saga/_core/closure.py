@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from saga._core.bodies import RunFact
 from saga._core.branches import EMPTY, branches_of
@@ -127,6 +128,24 @@ def is_compensated(topology: Topology, instance: Instance) -> bool:
     return all(
         instance.undos.get(fact.key) is UndoStep.DONE for fact in instance.runs.values() if needs_undo(topology, fact)
     )
+
+
+def attempts_made(instance: Instance) -> int:
+    """Return how many attempts the runs known to have ended have taken together."""
+    return sum(fact.attempts for fact in instance.runs.values())
+
+
+def is_overspent(topology: Topology, instance: Instance) -> bool:
+    """Return whether the runs have taken more attempts than the plan allows to all of them."""
+    return 0 < topology.plan.attempts < attempts_made(instance)
+
+
+def alarmed(topology: Topology, instance: Instance) -> Instance:
+    """Return the instance with the number of its attempts noted, once they have reached four fifths of the limit."""
+    made, limit = attempts_made(instance), topology.plan.attempts
+    if not limit or instance.attempts_alarm or made * 5 < limit * 4:
+        return instance
+    return replace(instance, attempts_alarm=made)
 
 
 def pivot_has_run(topology: Topology, instance: Instance) -> bool:

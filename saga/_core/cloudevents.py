@@ -12,7 +12,7 @@ from saga._core.branches import EMPTY
 from saga._core.envelope import Delivery, Envelope, Headers, Message
 from saga._core.limits import Limits, check_delivery
 from saga._core.times import format_time, parse_time
-from saga._core.words import Kind
+from saga._core.words import Kind, Priority
 from saga.errors import Undecodable
 
 CONTENT_TYPE = b"application/json"
@@ -22,6 +22,7 @@ _TRACEPARENT_BYTES = 128
 
 _KINDS = {kind.value: kind for kind in Kind}
 _KIND_BYTES = {kind: kind.value.encode() for kind in Kind}
+_LANES = {lane.value: lane for lane in Priority}
 _ATTRIBUTES = (
     "ce_specversion",
     "ce_id",
@@ -36,6 +37,7 @@ _ATTRIBUTES = (
     "ce_sagastep",
     "ce_sagabranch",
     "ce_sagatenant",
+    "ce_sagalane",
     "content-type",
 )
 ATTRIBUTE_HEADERS = frozenset(_ATTRIBUTES) | {"ce_correlationid"}
@@ -91,6 +93,8 @@ def encode_headers(envelope: Envelope) -> Headers:
         headers.append(("ce_sagabranch", envelope.branch.encode()))
     if envelope.tenant:
         headers.append(("ce_sagatenant", envelope.tenant.encode()))
+    if envelope.lane is not Priority.NORMAL:
+        headers.append(("ce_sagalane", envelope.lane.value.encode()))
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent.encode()))
     return tuple(headers)
@@ -138,6 +142,7 @@ def decode(delivery: Delivery, limits: Limits) -> Envelope:
         causation_id=get("ce_causationid", ""),
         expires_at=parse_time(expiry, "ce_expirytime") if expiry else None,
         traceparent=_traceparent(found.get("traceparent", b"")),
+        lane=_LANES.get(get("ce_sagalane", ""), Priority.NORMAL),
     )
 
 

@@ -22,7 +22,7 @@ from saga._core.bodies import (
     Undo,
 )
 from saga._core.facts import read_run
-from saga._core.fields import Json, clean_text, each, load_object, name_in, number_in, text_in, word_in
+from saga._core.fields import Json, as_object, clean_text, each, load_object, name_in, number_in, text_in, word_in
 from saga._core.ids import run_path
 from saga._core.times import format_time, parse_time
 from saga._core.words import Kind, Part, Verdict
@@ -83,12 +83,13 @@ def _explained(body: Json) -> dict[str, Any]:
     found: dict[str, Any] = {**_run_of(body), "reason": text_in(body, "reason", DETAIL_CHARS)}
     if "result" not in body:
         return found
-    result: object = body["result"]
-    if type(result) is not dict or type(result.get("data")) is not str:  # pyright: ignore[reportUnknownMemberType] -- JSON
+    result = as_object(body["result"], "result")
+    written: object = result.get("data")
+    if type(written) is not str:
         msg = "result must be an object with type and data (base64)"
         raise Undecodable(msg)
     try:
-        data = base64.b64decode(result["data"], validate=True)
+        data = base64.b64decode(written, validate=True)
     except (binascii.Error, ValueError):
         msg = "result.data is not base64"
         raise Undecodable(msg) from None

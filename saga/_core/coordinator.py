@@ -22,23 +22,26 @@ from typing import assert_never
 from saga._core.acting import act, owed_services
 from saga._core.bodies import Hold, Keep, Outcome, Release, Report
 from saga._core.closure import (
+    alarmed,
+    attempts_made,
     cannot_complete,
     is_child,
     is_compensated,
     is_complete,
+    is_overspent,
     may_undo,
     needs_undo,
     only_received,
     pivot_has_run,
 )
-from saga._core.deadlines import due_at, keep_at, keep_until, resend_at, timeout_at, within_at
+from saga._core.deadlines import due_at, keep_at, keep_until, overdue_at, resend_at, timeout_at, within_at
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
 from saga._core.ids import run_path
 from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep, kept_until
 from saga._core.learning import learn, planned
 from saga._core.plan import Topology
 from saga._core.verbs import Verb
-from saga._core.words import Cause, Effects, Ending, Kind, Mark, RunStatus
+from saga._core.words import Cause, Effects, Ending, Kind, Mark, RunStatus, Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +69,13 @@ def decide(topology: Topology, instance: Instance, received: Input, now: datetim
     effects: list[Effect] = []
     known = planned(instance)
     if isinstance(received, Verb):
-        known = act(topology, known, received, effects)
+        known = act(topology, known, received, now, effects)
     elif instance.phase in ENDED:
         return Decision(instance=instance, effects=())
     elif isinstance(received, Due):
         known = _pass_time(topology, known, now, effects)
     else:
-        known = learn(topology, known, received)
+        known = alarmed(topology, learn(topology, known, received))
     settled = _tell_stuck(known, now, effects) if known.mark is Mark.HELD else _settle(topology, known, now, effects)
     if any(isinstance(effect, SendClose | SendUndo | Send) for effect in effects):
         first = not isinstance(received, Due) or settled.resends == instance.resends
@@ -99,7 +102,7 @@ def _pass_time(topology: Topology, instance: Instance, now: datetime, effects: l
         effects.extend(Send(service=name, command=Keep(until=until)) for name in owed_services(topology))
     if instance.mark is Mark.HELD:
         return instance
-    if now >= instance.expires_at and instance.stuck is None:
+    if now >= overdue_at(instance) and instance.stuck is None:
         detail = "still open at the end of its forward window"
         if only_received(topology, instance):
             detail = "has received events from outside and never started"
@@ -181,10 +184,9 @@ def _complete(topology: Topology, instance: Instance, now: datetime, effects: li
     if is_child(topology, instance) and not instance.settled:
         if instance.phase is Phase.READY:
             return instance
-        ready = _end(instance, Phase.COMPLETED, now, effects)
-        return replace(ready, phase=Phase.READY, ended_at=None)
-    if instance.phase is Phase.READY:
-        return replace(instance, phase=Phase.COMPLETED, ended_at=now)
+        ready = _end(instance, Phase.COMPLETED, now, effects, Standing.PROVISIONAL)
+        # What closed it is over, since all has run; only its parent can have it undone now.
+        return replace(ready, phase=Phase.READY, cause=None, detail="", ended_at=None)
     ended = _end(instance, Phase.COMPLETED, now, effects)
     effects.extend(
         SettleChild(key=fact.key)
@@ -198,6 +200,9 @@ def _leave_running(topology: Topology, instance: Instance) -> Instance:
     if pivot_has_run(topology, instance):
         return _commit(instance)
     instance = _blame(instance)
+    if instance.cause is None and is_overspent(topology, instance):
+        detail = f"its runs have taken {attempts_made(instance)} attempts, {topology.plan.attempts} are allowed"
+        instance = replace(instance, cause=Cause.FAILED, detail=detail)
     if instance.cause is None:
         return instance
     return replace(instance, phase=Phase.ASKING if topology.pivot else Phase.CLOSING)
@@ -258,7 +263,9 @@ def _close_and_undo(topology: Topology, instance: Instance, effects: list[Effect
     return replace(instance, undos={**instance.undos, **dict.fromkeys(ready, UndoStep.ASKED)})
 
 
-def _end(instance: Instance, phase: Phase, now: datetime, effects: list[Effect]) -> Instance:
+def _end(
+    instance: Instance, phase: Phase, now: datetime, effects: list[Effect], standing: Standing = Standing.FINAL
+) -> Instance:
     ending = Ending.COMPLETED if phase is Phase.COMPLETED else Ending.COMPENSATED
     compensated = phase is Phase.COMPENSATED
     outcome = Outcome(
@@ -266,6 +273,7 @@ def _end(instance: Instance, phase: Phase, now: datetime, effects: list[Effect])
         cause=instance.cause if compensated else None,
         refusal=instance.refusal if compensated else None,
         detail=instance.detail if compensated else "",
+        standing=standing,
         at=now,
     )
     # Nobody has to close or undo any more, but what a person has released must hear of it.

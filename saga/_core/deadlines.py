@@ -27,7 +27,7 @@ def due_at(topology: Topology, instance: Instance) -> datetime | None:
         if instance.phase is Phase.RUNNING and instance.stuck is None:
             times += [timeout_at(topology, instance), within_at(topology, instance)[0]]
         if instance.stuck is None:
-            times.append(instance.expires_at)
+            times.append(overdue_at(instance))
     return min((time for time in times if time is not None), default=None)
 
 
@@ -35,7 +35,12 @@ def timeout_at(topology: Topology, instance: Instance) -> datetime | None:
     """Return when the saga's own timeout passes; a saga that has not started has none."""
     if only_received(topology, instance):
         return None
-    return instance.expires_at - timedelta(milliseconds=topology.plan.forward_window_ms)
+    return overdue_at(instance) - timedelta(milliseconds=topology.plan.forward_window_ms)
+
+
+def overdue_at(instance: Instance) -> datetime:
+    """Return when the forward window ends; while a person holds the saga, it stands still."""
+    return instance.expires_at + instance.paused
 
 
 def within_at(topology: Topology, instance: Instance) -> tuple[datetime | None, RunKey | None]:
@@ -49,7 +54,7 @@ def within_at(topology: Topology, instance: Instance) -> tuple[datetime | None, 
         for key in demanded(topology, fact):
             within_ms = topology.steps[key.step].within_ms
             if within_ms and key not in instance.runs:
-                found.append((fact.at + timedelta(milliseconds=within_ms), key))
+                found.append((fact.at + timedelta(milliseconds=within_ms) + instance.paused, key))
     return min(found, default=(None, None))
 
 

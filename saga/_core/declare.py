@@ -11,6 +11,7 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 from saga._core.definition import Dependency, Saga, milliseconds
 from saga._core.events import Event, check_name
 from saga._core.function import Function, declared_function, declared_rule
+from saga._core.locks import EntityLock
 from saga._core.receive import Receive
 from saga._core.retry import Retry
 from saga._core.start import START, Start, WhenOpen
@@ -56,6 +57,7 @@ class Declared:
     receives: list[Receive[Any]] = field(default_factory=list[Receive[Any]])
     ends: list[tuple[Saga, Function]] = field(default_factory=list[tuple[Saga, Function]])
     upcasters: list[Function] = field(default_factory=list[Function])
+    locks: list[EntityLock] = field(default_factory=list[EntityLock])
 
 
 class Service:
@@ -189,6 +191,16 @@ class Service:
         label = getattr(function, "__name__", repr(function))
         self.declared.upcasters.append(declared_rule(function, f"{self.name}: upcaster {label}"))
         return function
+
+    def lock(self, kind: str) -> EntityLock:
+        """Declare that sagas hold entities of this service, such as `sku`; `run.lock` takes one by its ID."""
+        check_name(kind, f"{self.name}: lock", example="sku")
+        lock = EntityLock(self.name, kind)
+        if lock in self.declared.locks:
+            msg = f"{lock}: this service declares the lock already; keep one and import it"
+            raise DeclarationError(msg)
+        self.declared.locks.append(lock)
+        return lock
 
     def _declaring(
         self, saga: Saga, kind: StepKind, options: StepOptions, joins: Joining = Joining.ONE

@@ -11,6 +11,7 @@ from typing import Any
 
 from saga._core.breaker_settings import Breaker
 from saga._core.events import Event, Refusal, check_name
+from saga._core.locks import EntityLock
 from saga._core.plan import Undoing
 from saga._core.retry import Retry
 from saga._core.words import Effects, StepKind, Takes
@@ -38,12 +39,22 @@ def milliseconds(duration: timedelta, what: str) -> int:
     return whole
 
 
+class TurnDown(StrEnum):
+    """Say whether a step is started although the saga's time will not do; EARLY fails it instead."""
+
+    NEVER = "never"
+    EARLY = "early"
+
+
 @dataclass(frozen=True, slots=True)
 class Saga:
     """Name one version of a business transaction; services declare their steps for it.
 
     After `timeout` a saga that can still be undone is closed and undone. One past its pivot goes on
-    until `forward_window` later; after that no step starts. All services must say the same.
+    until `forward_window` later; after that no step starts. A saga whose ended runs have taken more than
+    `attempts` in all has failed, if it can still be undone; each run takes at least one, None counts none.
+    All services must say the same. `turn_down` is each service's own: with EARLY a step that can be undone fails
+    at once when the way to the pivot, or to the end, has lately always taken longer than is left.
     """
 
     name: str
@@ -51,6 +62,8 @@ class Saga:
     version: int
     timeout: timedelta = timedelta(minutes=5)
     forward_window: timedelta = timedelta(days=7)
+    attempts: int | None = None
+    turn_down: TurnDown = TurnDown.NEVER
 
     def __post_init__(self) -> None:
         """Refuse names and times that cannot be meant."""
@@ -60,6 +73,9 @@ class Saga:
             raise DeclarationError(msg)
         milliseconds(self.timeout, f"Saga({self.name!r}): timeout")
         milliseconds(self.forward_window, f"Saga({self.name!r}): forward_window")
+        if self.attempts is not None and self.attempts < 1:
+            msg = f"Saga({self.name!r}, attempts={self.attempts}): write how many all runs may take, or None"
+            raise DeclarationError(msg)
 
     def __str__(self) -> str:
         """Return name and version as messages print them."""
@@ -234,3 +250,4 @@ class ServiceDefinition:
     sagas: tuple[Saga, ...] = ()
     receives: tuple[ReceiveDefinition, ...] = ()
     upcasters: Upcasters = field(default_factory=dict[str, Upcaster], hash=False)
+    locks: tuple[EntityLock, ...] = ()

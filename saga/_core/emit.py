@@ -30,7 +30,7 @@ from saga._core.participant import fact_of
 from saga._core.plan import Plan
 from saga._core.records import encode_outcome, encode_report
 from saga._core.rows import OutboxRow, RunRow
-from saga._core.words import Kind, RunStatus
+from saga._core.words import Kind, Priority, RunStatus
 
 COORDINATOR = "saga-coordinator"
 
@@ -45,6 +45,7 @@ class About:
     expires_at: datetime
     now: datetime
     traceparent: str
+    lane: Priority = Priority.NORMAL
 
 
 def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> tuple[OutboxRow, ...]:
@@ -69,10 +70,11 @@ def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> tuple
         causation_id=ids.event_id(run.saga_id, cause.step, cause.branch) if cause else "",
         expires_at=run.expires_at,
         traceparent=traceparent,
+        lane=run.lane,
     )
     if run.status is not RunStatus.DONE or not run.result_type:
         return (replace(_single(record, topics.RUNS, run.service), payload=None, headers=(), **_record(record)),)
-    topic = topics.events_topic(run.service)
+    topic = topics.events_topic(run.service, run.lane)
     rows: list[OutboxRow] = []
     for branch, payload in _events(run):
         event_id = ids.event_id(run.saga_id, run.step, branch)
@@ -112,14 +114,14 @@ def command(body: Command, *, service: str, about: About) -> OutboxRow:
     envelope = _envelope(identity, kind_of(body), COORDINATOR, encode_command(body), about)
     if isinstance(body, Undo | RetryRun | SkipRun | ResolveRun):
         envelope = replace(envelope, step=body.step, branch=body.branch)
-    return _single(envelope, topics.commands_topic(service), COORDINATOR)
+    return _single(envelope, topics.commands_topic(service, about.lane), COORDINATOR)
 
 
 def outcome(body: Outcome, *, about: About) -> OutboxRow:
     """Return the row that tells the starter how its saga ended."""
     identity = ids.outcome_id(about.saga_id, body.ending)
     envelope = _envelope(identity, Kind.OUTCOME, COORDINATOR, encode_outcome(body), about)
-    return _single(envelope, topics.OUTCOMES, COORDINATOR)
+    return _single(envelope, topics.in_lane(topics.OUTCOMES, about.lane), COORDINATOR)
 
 
 def _envelope(identity: str, kind: Kind, service: str, payload: bytes, about: About) -> Envelope:
@@ -135,6 +137,7 @@ def _envelope(identity: str, kind: Kind, service: str, payload: bytes, about: Ab
         tenant=about.tenant,
         expires_at=about.expires_at,
         traceparent=about.traceparent,
+        lane=about.lane,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from saga._core.words import Kind
+from saga._core.words import Kind, Priority
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -54,3 +54,4 @@ class Envelope:
     causation_id: str = ""
     expires_at: datetime | None = None
     traceparent: str = ""
+    lane: Priority = Priority.NORMAL

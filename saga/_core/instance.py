@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -14,7 +14,7 @@ from saga._core.bodies import RefusalData, RunFact
 from saga._core.facts import fact_from_json, fact_to_json
 from saga._core.ids import run_path
 from saga._core.rows import InstanceRow
-from saga._core.words import Cause, Ending, Kind, Mark, RunKey
+from saga._core.words import Cause, Ending, Kind, Mark, Priority, RunKey
 
 
 class Phase(StrEnum):
@@ -60,9 +60,11 @@ class Instance:
     `cause` says why closing began, `refusal` what a service refused with. `stuck` is a mark beside the
     phase: it needs a person and goes away when what it waits for arrives. `told` is the last outcome
     published. `sent_at` and `resends` time the repetition of unanswered commands. `mark` says whether a person
-    holds the saga and `number` counts such commands; `owed` are those a service has not answered yet.
+    holds the saga and `number` counts such commands; `owed` are those a service has not answered yet. `held_at` is
+    since when, and `paused` how long it was held before: that time counts for no deadline.
     `keep_until` is the time its rows are kept until, None while its expiry will do. `doubts` are the runs whose
     outside call only a person can resolve. `settled` says of a child saga that its parent has completed.
+    `lane` is that of every message about it. `attempts_alarm` is how many attempts had been made when they were seen to come near the plan's limit, else 0.
     """
 
     saga_id: str
@@ -81,10 +83,14 @@ class Instance:
     resends: int = 0
     mark: Mark = Mark.FREE
     number: int = 0
+    held_at: datetime | None = None
+    paused: timedelta = timedelta()
     owed: Mapping[tuple[str, Kind], int] = field(default_factory=dict[tuple[str, Kind], int])
     keep_until: datetime | None = None
     doubts: frozenset[RunKey] = frozenset()
     settled: bool = False
+    attempts_alarm: int = 0
+    lane: Priority = Priority.NORMAL
     due_at: datetime | None = None
     ended_at: datetime | None = None
     traceparent: str = ""
@@ -113,6 +119,7 @@ def kept_until(instance: Instance) -> datetime:
 
 
 STUCK_PHASE = "stuck"
+MICROSECOND = timedelta(microseconds=1)
 
 
 def instance_row(
@@ -162,8 +169,12 @@ def _to_json(instance: Instance) -> dict[str, Any]:
         "resends": instance.resends,
         "mark": instance.mark.value if instance.mark is not Mark.FREE else None,
         "number": instance.number,
+        "held": instance.held_at and instance.held_at.isoformat(),
+        "paused_us": instance.paused // MICROSECOND,
         "owed": [[service, kind.value, number] for (service, kind), number in instance.owed.items()],
         "settled": instance.settled,
+        "attempts_alarm": instance.attempts_alarm,
+        "lane": instance.lane.value if instance.lane is not Priority.NORMAL else None,
         "doubts": [[key.step, key.branch] for key in sorted(instance.doubts)],
         "keep": instance.keep_until and instance.keep_until.isoformat(),
         "trace": instance.traceparent,
@@ -197,9 +208,13 @@ def instance_of(row: InstanceRow) -> Instance:
         resends=state.get("resends", 0),
         mark=Mark(state.get("mark", Mark.FREE)),
         number=state.get("number", 0),
+        held_at=_time(state.get("held")),
+        paused=state.get("paused_us", 0) * MICROSECOND,
         owed={(service, Kind(kind)): number for service, kind, number in state.get("owed", [])},
         keep_until=_time(state.get("keep")),
         settled=state.get("settled", False),
+        attempts_alarm=state.get("attempts_alarm", 0),
+        lane=Priority(state.get("lane", Priority.NORMAL)),
         doubts=frozenset(RunKey(step=step, branch=branch) for step, branch in state.get("doubts", [])),
         due_at=row.due_at,
         ended_at=row.ended_at,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saga._core import topics
 from saga._core.closure import takers
 from saga._core.envelope import Envelope
 from saga._core.fitting import FIT, Fitness, needs_code_to_undo
+from saga._core.locks import EntityLock
 from saga._core.plan import Topology
 from saga._core.versions import planned_type
 from saga._core.words import COMMAND_KINDS, Kind
@@ -51,19 +53,25 @@ class Obey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settle:
-    """Say that the message tells this service how a saga that it started has ended."""
+    """Say that the message tells this service how a saga has ended that it started, or that may hold entities here."""
 
 
 Verdict = Skip | Park | Bury | React | Obey | Settle
 
 
 def sort_message(
-    envelope: Envelope, topic: str, *, service: str, topology: Topology | None, fitness: Fitness = FIT
+    envelope: Envelope,
+    topic: str,
+    *,
+    service: str,
+    topology: Topology | None,
+    fitness: Fitness = FIT,
+    locks: Sequence[EntityLock] = (),
 ) -> Verdict:
     """Return what a message from `topic` means to `service`.
 
     `topology` is the plan its hash names, None when unknown here; `fitness` says what of that plan this
-    replica's code cannot do. An event is accepted only from the topic its plan names. Every replica that knows
+    replica's code cannot do, `locks` what sagas may hold at the service. An event is accepted only from the topic its plan names. Every replica that knows
     the plan obeys: only undoing a step takes the step's code.
     """
     if not envelope.saga_id:
@@ -74,15 +82,15 @@ def sort_message(
     if topology is None:
         return Park(reason=f"plan {envelope.plan[:12] or '(none)'} is not known here")
     if envelope.kind is Kind.OUTCOME:
-        return _sort_outcome(service, topology, fitness)
+        return _sort_outcome(service, topology, fitness, locks)
     if envelope.kind in COMMAND_KINDS:
         return _undo_parked(envelope, topology, fitness) or Obey()
     return _sort_event(envelope, topic, service, topology, fitness)
 
 
-def _sort_outcome(service: str, topology: Topology, fitness: Fitness) -> Verdict:
+def _sort_outcome(service: str, topology: Topology, fitness: Fitness, locks: Sequence[EntityLock]) -> Verdict:
     if topology.plan.starter != service:
-        return Skip()
+        return Settle() if locks and service in topology.services else Skip()
     return Park(reason=fitness.ending[:500]) if fitness.ending else Settle()
 
 
@@ -90,7 +98,7 @@ def _sort_event(envelope: Envelope, topic: str, service: str, topology: Topology
     planned = planned_type(topology, envelope.type)
     if not planned:
         return Bury(reason=f"plan {topology.plan.saga}.v{topology.plan.version} has no event {envelope.type}")
-    if topic not in {topics.events_topic(source) for source in topology.sources[planned]}:
+    if topics.without_lane(topic) not in {topics.events_topic(source) for source in topology.sources[planned]}:
         return Bury(reason=f"event {envelope.type} is not accepted from topic {topic}")
     steps = tuple(s.name for s in takers(topology, planned, envelope.branch) if s.service == service)
     if not steps:
@@ -120,7 +128,7 @@ def _misplaced(envelope: Envelope, topic: str, service: str) -> str:
     elif envelope.kind is Kind.OUTCOME:
         wanted = topics.OUTCOMES
     elif envelope.kind is Kind.EVENT:
-        return "an event on a topic for commands" if topic.endswith(".commands") else ""
+        return "an event on a topic for commands" if topics.without_lane(topic).endswith(".commands") else ""
     else:
         return f"a {envelope.kind} record does not belong on topic {topic}"
-    return "" if topic == wanted else f"a {envelope.kind} belongs on topic {wanted}, not on {topic}"
+    return "" if topics.without_lane(topic) == wanted else f"a {envelope.kind} belongs on topic {wanted}, not on {topic}"

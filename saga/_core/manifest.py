@@ -13,7 +13,7 @@ from saga._core.events import Event
 from saga._core.plan import PlanStep
 from saga._core.schemas import EventNeeds, EventSchema, Field, needs_of, schema_of, schema_text, unmet
 from saga._core.shape import plan_receive, plan_step, step_from_json, step_to_json
-from saga._core.strict_json import load, mapping, positive, record, refuse, texts
+from saga._core.strict_json import counted, load, mapping, positive, record, refuse, texts
 from saga._core.upcasting import readable
 
 _TOP: dict[str, type] = {"service": str, "sagas": list}
@@ -27,7 +27,7 @@ _SAGA: dict[str, type] = {
     "emits": dict,
     "needs": dict,
 }
-_OPTIONAL: dict[str, object] = {"reads": {}}
+_OPTIONAL: dict[str, object] = {"reads": {}, "attempts": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,7 @@ class SagaManifest:
     emits: tuple[EventSchema, ...]
     needs: tuple[EventNeeds, ...]
     reads: tuple[EventReads, ...] = ()
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ def _part(definition: ServiceDefinition, saga: Saga) -> SagaManifest:
             for name, read in versions.items()
             if len(read) > 1
         ),
+        attempts=saga.attempts or 0,
     )
 
 
@@ -123,7 +125,8 @@ def manifest_from_json(body: bytes) -> Manifest:
 
 def _saga_to_json(part: SagaManifest) -> dict[str, Any]:
     reads = {read.type: read.older for read in part.reads}
-    return ({"reads": reads} if reads else {}) | {
+    said = {"reads": reads, "attempts": part.attempts}
+    return {name: value for name, value in said.items() if value} | {
         "saga": part.saga,
         "version": part.version,
         "timeout_ms": part.timeout_ms,
@@ -151,6 +154,7 @@ def _saga_from_json(value: object, service: str, where: str) -> SagaManifest:
             EventReads(type=name, older=texts(value, f"{where}: reads: {name}"))
             for name, value in sorted(found["reads"].items())
         ),
+        attempts=counted(found["attempts"], f"{where}: attempts"),
     )
     _check_part(part, service, where)
     return part

@@ -57,11 +57,12 @@ def start_problems(draft: Draft) -> list[str]:
 
 def _time_problems(parts: Sequence[Part], title: str) -> list[str]:
     found: list[str] = []
-    for what in ("timeout_ms", "forward_window_ms"):
+    for what, kind in (("timeout_ms", "times"), ("forward_window_ms", "times"), ("attempts", "attempts")):
         said = [(service, getattr(part, what)) for service, part in parts]
         if len({value for _, value in said}) > 1:
             spelled = ", ".join(f"{value} at {service}" for service, value in said)
-            found.append(f"{title}: services disagree on {what} ({spelled}); give Saga(...) the same times everywhere")
+            advice = f"give Saga(...) the same {kind} everywhere"
+            found.append(f"{title}: services disagree on {what} ({spelled}); {advice}")
     return found
 
 

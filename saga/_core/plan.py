@@ -67,9 +67,10 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Be all steps of one saga version; `hash` covers everything but `revision` and itself.
+    """Be all steps of one saga version; `hash` covers everything but `revision`, `attempts` and itself.
 
-    `start` is the start run's name (`orders.start`), `start_event` what it emits.
+    `start` is the start run's name (`orders.start`), `start_event` what it emits. `attempts` bounds what all runs
+    of a saga may take together; 0 does not.
     """
 
     saga: str
@@ -81,6 +82,7 @@ class Plan:
     forward_window_ms: int
     steps: tuple[PlanStep, ...]
     hash: str
+    attempts: int = 0
 
     @property
     def starter(self) -> str:

@@ -18,7 +18,7 @@ from saga._core.plan_check import draft_problems
 from saga._core.plan_graph import Draft
 from saga._core.shape import BESIDE_THE_SHAPE, in_order, step_from_json, step_to_json
 from saga._core.start import START
-from saga._core.strict_json import load, positive, record, refuse
+from saga._core.strict_json import counted, load, positive, record, refuse
 from saga.errors import PlanError
 
 _PLAN: dict[str, type] = {
@@ -33,6 +33,7 @@ _PLAN: dict[str, type] = {
     "steps": list,
     "hash": str,
 }
+_OPTIONAL: dict[str, object] = {"attempts": 0}
 
 
 def build_plan(saga: str, version: int, manifests: Iterable[Manifest], revision: int = 1) -> Plan:
@@ -82,6 +83,7 @@ def _plan(draft: Draft, part: SagaManifest, revision: int) -> Plan:
         forward_window_ms=part.forward_window_ms,
         steps=tuple(draft.by_name[name] for name in draft.order),
         hash="",
+        attempts=part.attempts,
     )
     return replace(plan, hash=plan_hash(plan))
 
@@ -99,6 +101,8 @@ def plan_hash(plan: Plan) -> str:
 def plan_to_json(plan: Plan) -> bytes:
     """Return a plan as a file: sorted, opening with the flow, the same bytes for the same plan."""
     body = {**_shape(plan), "flow": flow_lines(plan), "revision": plan.revision, "hash": plan.hash}
+    if plan.attempts:
+        body["attempts"] = plan.attempts
     return orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -119,7 +123,7 @@ def plan_from_json(body: bytes) -> Plan:
 
     The flow is for people: it is not read.
     """
-    found = record(load(body, "the plan"), _PLAN, "the plan")
+    found = record(load(body, "the plan"), _PLAN, "the plan", _OPTIONAL)
     where = f"plan {found['saga']} v{found['version']}"
     steps = tuple(step_from_json(step, f"{where}: step") for step in found["steps"])
     if not found["start"].endswith(f".{START}"):
@@ -138,6 +142,7 @@ def plan_from_json(body: bytes) -> Plan:
         forward_window_ms=positive(found["forward_window_ms"], f"{where}: forward_window_ms"),
         steps=tuple(draft.by_name[name] for name in draft.order),
         hash=found["hash"],
+        attempts=counted(found["attempts"], f"{where}: attempts"),
     )
     if plan_hash(plan) != plan.hash:
         refuse(f"{where}: its hash is not that of its content; do not edit plans by hand, run `saga plan`")

@@ -30,11 +30,12 @@ from saga._core.facts import fact_from_json, fact_to_json, read_refusal, read_ru
 from saga._core.fields import Json, clean_text, each, load_object, name_in, number_in, text_in, word_in
 from saga._core.ids import run_path
 from saga._core.times import format_time, parse_time
-from saga._core.words import Cause, Ending, Kind, RunKey
+from saga._core.words import Cause, Ending, Kind, RunKey, Standing
 from saga.errors import Undecodable
 
 _ENDINGS = {ending.value: ending for ending in Ending}
 _CAUSES = {cause.value: cause for cause in Cause}
+_STANDINGS = {standing.value: standing for standing in Standing}
 _MARKING = {kind.value: kind for kind in (Kind.HOLD, Kind.RELEASE, Kind.KEEP)}
 
 
@@ -74,6 +75,8 @@ def encode_outcome(outcome: Outcome) -> bytes:
         body["refusal"] = refusal_to_json(outcome.refusal)
     if outcome.detail:
         body["detail"] = clean_text(outcome.detail, DETAIL_CHARS)
+    if outcome.standing is not Standing.FINAL:
+        body["standing"] = outcome.standing.value
     return orjson.dumps(body)
 
 
@@ -94,6 +97,7 @@ def decode_outcome(payload: bytes) -> Outcome:
         cause=word_in(body, "cause", _CAUSES) if "cause" in body else None,
         refusal=read_refusal(body),
         detail=text_in(body, "detail", DETAIL_CHARS),
+        standing=word_in(body, "standing", _STANDINGS) if "standing" in body else Standing.FINAL,
         at=parse_time(name_in(body, "at"), "at"),
     )
 

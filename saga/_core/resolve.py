@@ -56,6 +56,7 @@ def resolve(service: Service) -> ServiceDefinition:
             for r in service.declared.receives
         ),
         upcasters=upcasters,
+        locks=tuple(service.declared.locks),
     )
     _check_wire_types((definition,))
     check_ways(service.name, upcasters, _events_of(definition))

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from saga._core.audit import AuditRow
 from saga._core.envelope import Delivery
-from saga._core.words import GateState, Mark, Reason, RunKey, RunStatus, UndoStatus
+from saga._core.words import GateState, Mark, Priority, Reason, RunKey, RunStatus, UndoStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,7 @@ class RunRow:
     error: str = ""
     outcome: bytes | None = None
     traceparent: str = ""
+    lane: Priority = Priority.NORMAL
     expires_at: datetime
     created_at: datetime
     done_at: datetime | None = None
@@ -126,8 +127,8 @@ class DeliveryRow:
     """Be one delivery that waits in the database instead of in the log (retry, parked, held, dead).
 
     `id` is 0 until stored. `attempt` counts what has been tried, `first_at` is when that began, None before.
-    `error` says why it lies here. `step` is the one step it waits for, "" when it stands for the whole delivery. `message_id` is the CloudEvents ID, "" when
-    there is none to be read.
+    `error` says why it lies here. `step` is the one step it waits for, "" when it stands for the whole delivery.
+    `message_id` is the CloudEvents ID, "" when there is none to be read.
     """
 
     service: str
@@ -145,7 +146,7 @@ class DeliveryRow:
     @property
     def key(self) -> DeliveryKey | None:
         """Return what no two rows that wait for an attempt or a gate may share; None: as many as there are."""
-        if not self.message_id or self.reason not in (Reason.RETRY, Reason.DELAYED, Reason.HELD):
+        if not self.message_id or self.reason not in (Reason.RETRY, Reason.DELAYED, Reason.LOCKED, Reason.HELD):
             return None
         return (self.service, self.saga_id, self.step, self.message_id)
 
@@ -156,7 +157,7 @@ class Changes:
 
     `insert_deliveries` with a key that is stored are merged into that row. `update_deliveries` are waiting rows, by
     ID, that go on waiting or become dead; no key may be inserted together with the deletion or the update of its row.
-    `release` names sagas whose HELD deliveries, and those between two attempts, become due at once (reason RETRY).
+    `release` names sagas whose HELD and LOCKED deliveries, and those between two attempts, become due at once (reason RETRY).
     """
 
     insert_runs: tuple[RunRow, ...] = ()

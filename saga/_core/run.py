@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from saga._core.events import Event, Refusal
+from saga._core.locks import EntityLock, Otherwise
 from saga._core.words import Cause, Ending, Purpose
 from saga.errors import NotRunning
 
@@ -42,6 +43,14 @@ class Door(Protocol):
         ...
 
 
+class LockDoor(Protocol):
+    """Lead to the entities that a saga can hold in one open transaction."""
+
+    async def take(self, lock: EntityLock, entity: str, otherwise: Otherwise, timeout: timedelta | None) -> None:
+        """Take an entity; raises LockHeld."""
+        ...
+
+
 Refused = TypeVar("Refused", bound=Refusal)
 
 
@@ -51,7 +60,8 @@ class Run:
 
     `db` and `connection` are valid only during the handler's turn, and never in a handler declared
     with `calls=`. `idempotency_key` is the same for every attempt of one outside call. `attempt`
-    counts from 1. `purpose` is RESOLVE when an earlier call was never answered and the truth is wanted.
+    counts from 1. `deadline` is when the saga is closed unless its pivot, or all of it, has run by then; None
+    after the pivot and in everything that undoes, records or ends. `purpose` is RESOLVE when an earlier call was never answered and the truth is wanted.
     """
 
     saga_id: str
@@ -63,6 +73,7 @@ class Run:
     deadline: datetime | None = None
     idempotency_key: str = ""
     door: Door | None = field(default=None, repr=False)
+    locks: LockDoor | None = field(default=None, repr=False)
 
     @property
     def db(self) -> Database:
@@ -74,9 +85,35 @@ class Run:
         """Return the transaction's own driver connection; raises NotRunning where no transaction is open."""
         return self._open("connection").connection
 
+    async def lock(
+        self,
+        lock: EntityLock,
+        entity: str,
+        *,
+        otherwise: Otherwise = Otherwise.WAIT,
+        timeout: timedelta | None = None,
+    ) -> None:
+        """Hold an entity for this saga until it has ended; a row written in the step's own transaction.
+
+        Returns when the saga has the entity, at once where it has it already. Where another saga holds it, LockHeld is
+        raised: with REFUSE for the step to catch; with WAIT and QUEUE to leave it, whatever it makes of it. Then the
+        step holds and has written nothing, runs again once the entity is free, and no attempt is counted. Once it has
+        waited for `timeout`, LockHeld is the step's own, as with REFUSE. Raises NotRunning outside of a step's
+        transaction, DeclarationError for an entity that cannot be one.
+        """
+        if self.locks is None:
+            msg = (
+                f"{self.step}: run.lock works in a step that runs in a transaction, until it returns. A compensation "
+                f"and what comes after a saga never wait for {lock}; for a step with calls= take the lock in a step "
+                "before it"
+            )
+            raise NotRunning(msg)
+        await self.locks.take(lock, entity, otherwise, timeout)
+
     def end_turn(self) -> None:
-        """Take the transaction away: `db` and `connection` raise NotRunning from now on."""
+        """Take the transaction away: `db`, `connection` and `lock` raise NotRunning from now on."""
         self.door = None
+        self.locks = None
 
     def _open(self, what: str) -> Door:
         if self.door is None:

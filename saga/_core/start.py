@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Protocol, TypeGuard, TypeVar
 
 from saga._core.definition import Saga
 from saga._core.events import Event
+from saga._core.words import Priority
 from saga.errors import DeclarationError, NotRunning
 
 START: Final = "start"
@@ -27,7 +28,9 @@ class WhenOpen(StrEnum):
 class Starter(Protocol):
     """Start sagas for the `Start` objects bound to it; the runtime has one for each app."""
 
-    async def start(self, start: Start[Any], event: Event, *, key: str | None, tenant: str, connection: Any) -> Any:
+    async def start(
+        self, start: Start[Any], event: Event, *, key: str | None, tenant: str, priority: Priority, connection: Any
+    ) -> Any:
         """Write the start run and its event; inside `connection`'s transaction when one is given."""
         ...
 
@@ -74,11 +77,18 @@ class Start(Generic[Started]):
         self._starters = [bound for bound in self._starters if bound is not starter]
 
     async def __call__(
-        self, event: Started, *, key: str | None = None, tenant: str = "", connection: Any = None
+        self,
+        event: Started,
+        *,
+        key: str | None = None,
+        tenant: str = "",
+        priority: Priority = Priority.NORMAL,
+        connection: Any = None,
     ) -> Any:
         """Start a saga with `event` and return its handle.
 
-        With a business `key` a repeated start finds the first saga. With a `connection` the start is part of
+        With a business `key` a repeated start finds the first saga. One with `priority=URGENT` does not queue behind
+        those without, at any service. With a `connection` the start is part of
         the transaction open there. While a dependency is out that the plan calls, waits or raises Overloaded as
         `when_open` says; nobody waits inside of an open transaction, there HOLD refuses too. Raises NotRunning
         outside of a running app.
@@ -89,7 +99,7 @@ class Start(Generic[Started]):
         if not self._starters:
             msg = f"{self.name} ({self.saga}): no app is running this service; start sagas inside `async with app:`"
             raise NotRunning(msg)
-        return await self._starters[-1].start(self, event, key=key, tenant=tenant, connection=connection)
+        return await self._starters[-1].start(self, event, key=key, tenant=tenant, priority=priority, connection=connection)
 
     def __repr__(self) -> str:
         """Name the start."""

@@ -150,9 +150,7 @@ class Step(Generic[P, Result]):
         declaration.recorded = declared_function(function, where)
         return function
 
-    def confirm(
-        self, function: Callable[P, Coroutine[Any, Any, Found]]
-    ) -> Callable[P, Coroutine[Any, Any, Found]]:
+    def confirm(self, function: Callable[P, Coroutine[Any, Any, Found]]) -> Callable[P, Coroutine[Any, Any, Found]]:
         """Declare how the outside system is asked what came of a call; takes (event, run), returns what it found.
 
         It asks by `run.idempotency_key` and changes nothing there. It returns what the step would have returned,

@@ -18,6 +18,13 @@ class StepKind(StrEnum):
     RECEIVE = "receive"
 
 
+class Priority(StrEnum):
+    """Say in which lane a saga goes: urgent ones do not queue behind the others."""
+
+    NORMAL = "normal"
+    URGENT = "urgent"
+
+
 class Takes(StrEnum):
     """Say how many events of one type an input takes: the one of its branch, or that of every branch."""
 
@@ -129,6 +136,13 @@ class Ending(StrEnum):
     STUCK = "stuck"
 
 
+class Standing(StrEnum):
+    """Say whether an outcome is the last word: a child saga that has completed may be undone with its parent."""
+
+    FINAL = "final"
+    PROVISIONAL = "provisional"
+
+
 class Purpose(StrEnum):
     """Say why an external handler is called: to act, or to learn the truth about a call nobody answered."""
 
@@ -155,6 +169,7 @@ class Reason(StrEnum):
 
     RETRY = "retry"
     DELAYED = "delayed"
+    LOCKED = "locked"
     PARKED = "parked"
     HELD = "held"
     DEAD = "dead"

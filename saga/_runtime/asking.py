@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from saga._core.answers import Emitted, Refused, Work, work_of
 from saga._core.breaker import CallOutcome
+from saga._core.budget import deadline_of
 from saga._core.definition import Binding, CompensationDefinition, StepDefinition
 from saga._core.doubt import Memory, Question
 from saga._core.ids import idempotency_key
+from saga._core.plan import Topology
 from saga._core.rows import RunRow
 from saga._core.run import Run
 from saga._core.step import NotFound
@@ -34,17 +37,23 @@ class Heard:
     error: BaseException | None = None
 
 
-def memory_of(called: StepDefinition | CompensationDefinition) -> Memory:
-    """Return what the dependency of an external step or compensation says of its calls and keys."""
+def memory_of(called: StepDefinition | CompensationDefinition, lease_seconds: float) -> Memory:
+    """Return what the dependency of an external step or compensation says of its calls and keys.
+
+    `called_at` is written before a call, which begins within its lease or not at all: that much longer it may last.
+    """
     assert called.dependency is not None
-    return Memory(max_in_flight=called.dependency.max_in_flight, key_ttl=called.dependency.key_ttl)
+    begins_within = timedelta(seconds=lease_seconds)
+    return Memory(max_in_flight=begins_within + called.dependency.max_in_flight, key_ttl=called.dependency.key_ttl)
 
 
-async def ask(tracer: Tracer, step: StepDefinition, hold: Hold, question: Question) -> Heard | None:
+async def ask(
+    tracer: Tracer, topology: Topology, step: StepDefinition, hold: Hold, question: Question
+) -> Heard | None:
     """Make the call, or ask the probe, and return what was heard; None when the run was lost meanwhile."""
     run = hold.run
     asked = "confirm" if question is Question.PROBE else "call"
-    given = _given(run, question)
+    given = _given(topology, run, question)
     attributes = {"saga.id": run.saga_id, "saga.step": run.step, "saga.purpose": given.purpose.value}
     heard: Heard | None = None
     with tracer.span(f"{asked} {run.step}", SpanKind.INTERNAL, run.traceparent, attributes) as span:
@@ -67,7 +76,7 @@ async def ask(tracer: Tracer, step: StepDefinition, hold: Hold, question: Questi
     return heard
 
 
-def _given(run: RunRow, question: Question) -> Run:
+def _given(topology: Topology, run: RunRow, question: Question) -> Run:
     acting = question is Question.CALL and work_of(run) is Work.ACT
     return Run(
         saga_id=run.saga_id,
@@ -76,6 +85,7 @@ def _given(run: RunRow, question: Question) -> Run:
         attempt=run.attempt + 1,
         purpose=Purpose.ACT if acting else Purpose.RESOLVE,
         tenant=run.tenant,
+        deadline=deadline_of(topology, run.step, run.expires_at),
         idempotency_key=idempotency_key(run.saga_id, run.step, run.branch, run.generation),
     )
 

@@ -16,9 +16,10 @@ from saga._core.words import GateState
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import end_turn
 from saga._runtime.items import AsideItem, EndItem, StepItem
+from saga._runtime.locking import LockWaits, let_go
 from saga._runtime.pending import PendingWork
 from saga._runtime.sorting import buried
-from saga._runtime.steps import Trouble, give_up, meet_step
+from saga._runtime.steps import Trouble, give_up, meet_step, wait_alone
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing, after_commit
 from saga.errors import Conflict, Contended, Gone, StoreError, StoreUnavailable
@@ -73,7 +74,8 @@ class BatchRunner:
                 groups.extend(await self._after_fault(group, error))
             else:
                 away = 0
-                self.batch_size = self.batch_size.after_clean(len(group))
+                size, handled = self.batch_size, len(group) - len(left)
+                self.batch_size = size.after_cut(handled) if left else size.after_clean(handled)
                 groups.extend([left] if left else [])
 
     async def _transact(self, items: list[BatchItem]) -> list[BatchItem]:
@@ -113,6 +115,9 @@ class BatchRunner:
                 assert_never(item)
 
     async def _end(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: EndItem) -> None:
+        await let_go(self._context, unit, writing, item.envelope.saga_id, item.outcome)
+        if item.topology.plan.starter != self._context.service:
+            return
         start = writing.run(item.run_id, seen)
         try:
             ended = await end_turn(self._context, unit, item, start, writing)
@@ -192,9 +197,20 @@ class BatchRunner:
             writing = Writing(now=seen.now)
             if item.row is not None:
                 writing.used_rows.append(item.row)
-            give_up(context, seen, writing, item, trouble.reason)
+            await self._give_up_item(unit, seen, writing, trouble)
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
+
+    async def _give_up_item(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, trouble: Trouble) -> None:
+        context, item, reason = self._context, trouble.item, trouble.reason
+        if isinstance(item, EndItem):
+            # Whatever keeps the starter from hearing of it: what the saga held is free.
+            await let_go(context, unit, writing, item.envelope.saga_id, item.outcome)
+        if isinstance(reason, LockWaits):
+            assert isinstance(item, StepItem)
+            await wait_alone(context, unit, seen, writing, item, reason)
+        else:
+            give_up(context, seen, writing, item, reason)
 
     async def _pause(self, failures: int) -> None:
         cap = self._context.tuning.contention_pause_seconds * 2.0 ** min(failures - 1, 8)

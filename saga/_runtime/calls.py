@@ -18,8 +18,17 @@ from saga._core.answers import (
     work_of,
 )
 from saga._core.breaker import CallOutcome
-from saga._core.definition import Binding, StepDefinition
-from saga._core.doubt import Question, as_before, forgotten, is_forgotten, is_repeatable, nothing_found, question
+from saga._core.definition import Binding, CompensationDefinition, StepDefinition
+from saga._core.doubt import (
+    Memory,
+    Question,
+    as_before,
+    forgotten,
+    is_forgotten,
+    is_repeatable,
+    nothing_found,
+    question,
+)
 from saga._core.events import Event
 from saga._core.participant import Turn, compensated, compensation_raised
 from saga._core.plan import Topology
@@ -124,12 +133,15 @@ class Caller:
         else:
             await self._act(topology, step, hold)
 
+    def _memory(self, called: StepDefinition | CompensationDefinition) -> Memory:
+        return memory_of(called, self._context.lease_seconds)
+
     async def _act(self, topology: Topology, step: StepDefinition, hold: Hold) -> None:
-        memory, taken = memory_of(step), hold.taken
+        memory, taken = self._memory(step), hold.taken
         asked = question(taken, memory, probed=step.confirm is not None)
         heard: Heard | None = None
         if asked is not Question.NONE:
-            heard = await ask(self._context.tracer, step, hold, asked)
+            heard = await ask(self._context.tracer, topology, step, hold, asked)
             if heard is None:
                 return  # lost: whoever has taken the run over finds out
         self._called(hold.run, heard.outcome if heard else None)
@@ -155,7 +167,7 @@ class Caller:
         self, unit: UnitOfWork, step: StepDefinition, taken: TakenRun, heard: Heard, now: datetime
     ) -> AnswerFromOutside:
         """Return what was heard as an answer, its rows written by `recorded`; raises _RecordedRaised."""
-        memory = memory_of(step)
+        memory = self._memory(step)
         if isinstance(heard.answer, NotFound):
             return nothing_found(taken, memory, attempts=step.retry.attempts, now=now)
         if isinstance(heard.answer, str):
@@ -174,9 +186,7 @@ class Caller:
     ) -> Raised:
         # A later key has its own first call: the window goes on from the beginning.
         since = run.created_at if run.generation else run.first_called_at or now
-        after = following(
-            self._context, step.retry, step.dependency, run, error, first_at=since, now=now, what=run.step, text=text
-        )
+        after = following(self._context, step, run, error, first_at=since, now=now, what=run.step, text=text)
         return Raised(error=text, attempts=after.attempts, retry_at=after.retry_at)
 
     async def _record(self, step: StepDefinition, unit: UnitOfWork, run: RunRow, result: Result) -> None:
@@ -196,9 +206,9 @@ class Caller:
         assert undo is not None
         attributes = {"saga.id": run.saga_id, "saga.step": run.step}
         name = f"compensate {run.step}"
-        if undo.effects is Effects.EXTERNAL and not is_repeatable(hold.taken, memory_of(undo)):
+        if undo.effects is Effects.EXTERNAL and not is_repeatable(hold.taken, self._memory(undo)):
             self._called(run, None)
-            await self._store(topology, run, _given_up(forgotten(memory_of(undo)).reason))
+            await self._store(topology, run, _given_up(forgotten(self._memory(undo)).reason))
             return
         with self._context.tracer.span(name, SpanKind.INTERNAL, run.traceparent, attributes) as span:
             try:
@@ -235,16 +245,9 @@ class Caller:
         async def fail(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
             del unit
             what, text = f"compensation of {current.step}", str(trouble)
+            first_at = current.first_called_at or seen.now
             after = following(
-                self._context,
-                undo.retry,
-                undo.dependency,
-                current,
-                trouble.error,
-                first_at=current.first_called_at or seen.now,
-                now=seen.now,
-                what=what,
-                text=text,
+                self._context, undo, current, trouble.error, first_at=first_at, now=seen.now, what=what, text=text
             )
             return compensation_raised(current, text, attempts=after.attempts, retry_at=after.retry_at)
 
@@ -276,6 +279,7 @@ class Caller:
                         expires_at=run.expires_at,
                         tenant=run.tenant,
                         traceparent=run.traceparent,
+                        lane=run.lane,
                     )
             except (Contended, Conflict, StoreUnavailable) as error:
                 failures += 1

@@ -53,6 +53,7 @@ def start_child(
         result_type=event.wire_type,
         result=payload_of(event),
         attempt=1,
+        lane=parent.lane,
         expires_at=now + timedelta(milliseconds=plan.timeout_ms + plan.forward_window_ms),
         created_at=now,
         done_at=now,
@@ -115,5 +116,5 @@ async def cancel_child(
     if start is None:
         return ()
     cancel = CancelRequested(reason=f"its parent {about.saga_id} is undone")
-    its_own = replace(about, saga_id=saga_id, plan=start.plan, expires_at=start.expires_at)
+    its_own = replace(about, saga_id=saga_id, plan=start.plan, expires_at=start.expires_at, lane=start.lane)
     return (emit.report(cancel, service=context.service, about=its_own),)

@@ -83,6 +83,7 @@ class CommandRunner:
                     expires_at=item.envelope.expires_at or seen.now,
                     tenant=item.envelope.tenant,
                     traceparent=span.traceparent,
+                    lane=item.envelope.lane,
                     used_row=item.row.id if item.row is not None else None,
                 )
         context.hand_over(rows)
@@ -153,15 +154,7 @@ class CommandRunner:
             run = replace(decided.run, attempt=0, first_called_at=seen.now, called_at=seen.now)
             what = f"compensation of {run.step}"
             after = following(
-                self._context,
-                undo.retry,
-                undo.dependency,
-                run,
-                failed.error,
-                first_at=seen.now,
-                now=seen.now,
-                what=what,
-                text=text,
+                self._context, undo, run, failed.error, first_at=seen.now, now=seen.now, what=what, text=text
             )
             turn = compensation_raised(run, text, attempts=after.attempts, retry_at=after.retry_at)
             return _with_gate(turn, decided)

@@ -36,6 +36,7 @@ class Tuning:
     waiting_poll_seconds: float = 1.0
     waiting_lease_seconds: float = 60.0
     parked_seconds: float = 5.0
+    lock_poll_seconds: float = 10.0
     pending_poll_seconds: float = 1.0
     beat_seconds: float = 5.0
     calls_in_flight: int = 64

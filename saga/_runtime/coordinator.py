@@ -21,6 +21,7 @@ from saga._core.topics import RUNS
 from saga._core.words import REPORT_KINDS, Reason
 from saga._runtime.folding import Folder, Told
 from saga._runtime.observing import Observer
+from saga._runtime.pacing import tell_paces
 from saga._runtime.planbook import PlanBook
 from saga._runtime.supervise import supervised
 from saga.errors import Conflict, Contended, Revoked, StoreUnavailable, TransportUnavailable, Undecodable
@@ -28,6 +29,7 @@ from saga.ports import (
     CoordinatorStore,
     GroupSpec,
     Positions,
+    Publisher,
     Subscription,
     TopicPartition,
     Tracer,
@@ -103,6 +105,10 @@ class CoordinatorShell:
             await supervised("coordinator", self._work, self._rng)
         finally:
             self.stopped.set()
+
+    async def tell_paces(self, publisher: Publisher) -> None:
+        """Tell the services how quick the steps of each plan are, until cancelled."""
+        await tell_paces(publisher, self._folder.histories)
 
     def stop(self) -> None:
         """Ask the coordinator to finish its batch and return from `run`; does not block."""

@@ -83,6 +83,7 @@ async def _end_parent(
         expires_at=run.expires_at,
         now=writing.now,
         traceparent=run.traceparent,
+        lane=run.lane,
     )
     if turn.emit is not None:
         writing.outbox.extend(emit.ended_run(turn.emit, topology.plan, writing.now, run.traceparent))

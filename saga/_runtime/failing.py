@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from saga._core.definition import Dependency
-from saga._core.retry import Failure, GiveUp, Promise, Retry, attempts_allowed, decide_retry, fault_of
+from saga._core.definition import CompensationDefinition, StepDefinition
+from saga._core.retry import Failure, GiveUp, Promise, attempts_allowed, decide_retry, fault_of
 from saga._core.rows import RunRow
 from saga._runtime.context import ServiceContext
 from saga._runtime.throttle import patience
@@ -25,8 +25,7 @@ class Following:
 
 def following(
     context: ServiceContext,
-    retry: Retry,
-    dependency: Dependency | None,
+    tried_out: StepDefinition | CompensationDefinition,
     run: RunRow,
     error: BaseException | None,
     *,
@@ -37,9 +36,10 @@ def following(
 ) -> Following:
     """Return what follows attempt number `run.attempt + 1`, log it, and have this process wake for the next one.
 
-    The first attempt was made at `first_at`. `text` is the error's, fit for a log. Nobody is given up during an outage, unless the failure is permanent.
+    The first attempt was made at `first_at`. `text` is the error's, fit for a log. Nobody is given up during an
+    outage, unless the failure is permanent.
     """
-    tried = run.attempt + 1
+    retry, tried = tried_out.retry, run.attempt + 1
     fault = fault_of(error, retry)
     jitter = context.rng.random()
     verdict = decide_retry(retry, Promise.MAY_FAIL, fault, tried=tried, first_at=first_at, now=now, jitter=jitter)
@@ -50,5 +50,5 @@ def following(
     context.count("retried")
     attempts = attempts_allowed(verdict, tried)
     if isinstance(verdict, GiveUp) and not permanent:
-        attempts = patience(context.throttles, dependency, attempts, tried)
+        attempts = patience(context.throttles, tried_out.dependency, attempts, tried)
     return Following(attempts=attempts, retry_at=verdict.at)

@@ -10,6 +10,8 @@ from typing import assert_never
 
 from saga._core import emit
 from saga._core.bodies import Close, Report, Settled, Undo, kind_of
+from saga._core.by_hand import aimed
+from saga._core.budget import History, learned
 from saga._core.closure import only_received
 from saga._core.coordinator import Due, decide
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
@@ -20,8 +22,10 @@ from saga._core.instance import Instance, instance_of, instance_row, kept_until
 from saga._core.learning import learn_unplanned
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
-from saga._core.words import Kind, StepKind
+from saga._core.verbs import Verb
+from saga._core.words import Kind, Priority, StepKind
 from saga._runtime.planbook import PlanBook
+from saga.errors import VerbRefused
 from saga.ports import SpanKind, Tracer
 
 log = logging.getLogger("saga")
@@ -45,6 +49,7 @@ class Folder:
         """Know the plans."""
         self._plans = plans
         self._tracer = tracer
+        self.histories: dict[str, History] = {}
 
     def fold(
         self, saga_id: str, stored: InstanceRow | None, told: Sequence[Told], now: datetime, *, due: bool
@@ -72,23 +77,57 @@ class Folder:
             decision = decide(topology, instance, Due(), now)
             instance = decision.instance
             effects.extend(decision.effects)
+        if instance.attempts_alarm and not before.attempts_alarm:
+            limit = topology.plan.attempts
+            log.warning("saga %s has taken %d attempts, %d are allowed", saga_id, instance.attempts_alarm, limit)
         if stored is not None and instance == before and not effects:
             return None
+        history = self.histories.get(plan_hash, History())
+        self.histories[plan_hash] = learned(topology, history, before, instance, now)
         tenant = stored.tenant if stored is not None else told[0][0].tenant
+        partition = stored.partition if stored is not None else told[0][2]
+        revision = stored.revision if stored is not None else 0
+        row = self._instance(topology, instance, tenant=tenant, partition=partition, revision=revision)
+        return Folded(row=row, outbox=self._rows(topology, instance, tenant, effects, now))
+
+    def act(self, stored: InstanceRow, verb: Verb, now: datetime) -> tuple[Folded, tuple[Verb, ...]]:
+        """Return what to write once a person has spoken, and the verb for each run it stands for; raises VerbRefused.
+
+        The row is the stored one, unchanged, when there is nothing to write.
+        """
+        topology = self._plans.topology(stored.plan)
+        if topology is None:
+            msg = f"saga {stored.saga_id} runs under plan {stored.plan[:12]}, which its coordinator does not know"
+            raise VerbRefused(f"{msg}: add its file to the plans folder")
+        before = instance_of(stored)
+        verbs = aimed(topology, before, verb)
+        instance, effects = before, list[Effect]()
+        for each in verbs:
+            decision = decide(topology, instance, each, now)
+            instance = decision.instance
+            effects.extend(decision.effects)
+        if instance == before and not effects:
+            return Folded(row=stored, outbox=()), verbs
+        row = self._instance(
+            topology, instance, tenant=stored.tenant, partition=stored.partition, revision=stored.revision
+        )
+        return Folded(row=row, outbox=self._rows(topology, instance, stored.tenant, effects, now)), verbs
+
+    def _instance(
+        self, topology: Topology, instance: Instance, *, tenant: str, partition: int, revision: int
+    ) -> InstanceRow:
         plan = topology.plan
         lifetime = timedelta(milliseconds=plan.timeout_ms + plan.forward_window_ms)
-        row = instance_row(
+        return instance_row(
             instance,
             saga=plan.saga,
             version=plan.version,
             plan=plan.hash,
             tenant=tenant,
-            partition=stored.partition if stored is not None else told[0][2],
-            revision=stored.revision if stored is not None else 0,
+            partition=partition,
+            revision=revision,
             started_at=instance.expires_at - lifetime,
         )
-        outbox = self._rows(topology, instance, tenant, effects, now)
-        return Folded(row=row, outbox=outbox)
 
     def _unplanned(
         self, before: Instance, stored: InstanceRow | None, told: Sequence[Told], plan_hash: str
@@ -125,6 +164,7 @@ class Folder:
                 expires_at=kept_until(instance),
                 now=now,
                 traceparent=span.traceparent,
+                lane=instance.lane,
             )
             match effect:
                 case SendClose(service=service):
@@ -173,6 +213,8 @@ def _primed(topology: Topology, instance: Instance, told: Sequence[Told]) -> Ins
     """
     if told and not instance.traceparent:
         instance = replace(instance, traceparent=told[0][0].traceparent)
+    if any(envelope.lane is Priority.URGENT for envelope, _, _ in told):
+        instance = replace(instance, lane=Priority.URGENT)
     if not instance.runs or only_received(topology, instance):
         for envelope, _, _ in told:
             step = topology.steps.get(envelope.step)

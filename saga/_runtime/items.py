@@ -12,6 +12,7 @@ from saga._core.events import Event
 from saga._core.gathering import cause_of, run_branch
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import DeliveryRow, RunId
+from saga._core.topics import without_lane
 from saga._core.words import Reason, RunKey
 
 
@@ -43,7 +44,7 @@ class StepItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EndItem:
-    """Be one outcome for the service that started the saga."""
+    """Be one outcome, for the service that started the saga and for those where it may hold entities."""
 
     envelope: Envelope
     delivery: Delivery
@@ -88,9 +89,13 @@ class AsideItem:
     expires_at: datetime | None = None
 
     @property
+    def _is_command(self) -> bool:
+        return without_lane(self.delivery.topic).endswith(".commands")
+
+    @property
     def is_parked_event(self) -> bool:
         """Return whether this is an event for a step that only another replica has; a closed gate turns it away."""
-        return self.reason is Reason.PARKED and self.steps != ("",) and not self.delivery.topic.endswith(".commands")
+        return self.reason is Reason.PARKED and self.steps != ("",) and not self._is_command
 
 
 Item = StepItem | EndItem | CommandItem | AsideItem

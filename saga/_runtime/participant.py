@@ -9,8 +9,8 @@ import anyio
 
 from saga._core.envelope import Delivery
 from saga._core.rows import DeliveryRow
-from saga._core.topics import OUTCOMES, commands_topic, events_topic
-from saga._core.words import Takes
+from saga._core.topics import OUTCOMES, commands_topic, events_topic, in_lane, is_urgent
+from saga._core.words import Priority, Takes
 from saga._runtime.batch import BatchItem, BatchRunner
 from saga._runtime.commands import CommandRunner
 from saga._runtime.context import ServiceContext
@@ -22,6 +22,8 @@ from saga.errors import Revoked, TransportUnavailable
 from saga.ports import GroupSpec, Subscription, TopicPartition, Transport
 
 log = logging.getLogger("saga")
+
+WAITING_PAGE = 16
 
 
 class Participant:
@@ -49,7 +51,9 @@ class Participant:
     @property
     def group(self) -> GroupSpec:
         """Return the consumer group of this service: the events it reacts to, its commands, the outcomes."""
-        return GroupSpec(name=self._context.service, slot=self._slot, topics=topics_of(self._context))
+        topics = topics_of(self._context)
+        first = frozenset(topic for topic in topics if is_urgent(topic))
+        return GroupSpec(name=self._context.service, slot=self._slot, topics=topics, first=first)
 
     async def run(self) -> None:
         """Work until cancelled; every loop is restarted after errors that retrying can mend."""
@@ -139,7 +143,7 @@ class Participant:
     async def _waiting(self) -> None:
         context = self._context
         while not self._stopping.is_set():
-            limit = context.tuning.batch_cap
+            limit = min(context.tuning.batch_cap, max(WAITING_PAGE, self._batches.batch_size.size))
             rows = await context.store.take_deliveries(context.service, limit, context.tuning.waiting_lease_seconds)
             if rows:
                 await self.handle([(row.raw, row) for row in rows])
@@ -151,7 +155,13 @@ class Participant:
     # --- handling ----------------------------------------------------------------------------------------------
 
     async def handle(self, deliveries: Sequence[tuple[Delivery, DeliveryRow | None]]) -> None:
-        """Finish deliveries: events and outcomes in batches, then commands one by one."""
+        """Finish deliveries, those of urgent sagas first: events and outcomes in batches, then commands one by one."""
+        for urgent in (True, False):
+            lane = [each for each in deliveries if is_urgent(each[0].topic) is urgent]
+            if lane:
+                await self._handle(lane)
+
+    async def _handle(self, deliveries: Sequence[tuple[Delivery, DeliveryRow | None]]) -> None:
         name = self._context.service
         items: list[Item] = []
         for delivery, row in deliveries:
@@ -179,7 +189,7 @@ def _place(delivery: Delivery) -> TopicPartition:
 def topics_of(context: ServiceContext) -> tuple[str, ...]:
     """Return the topics a service reads: of every service whose events it reacts to, its commands, the outcomes."""
     found = {commands_topic(context.service)}
-    if context.definition.starts:
+    if context.definition.starts or context.definition.locks:
         found.add(OUTCOMES)
     mine = {(s.saga, s.version, s.name) for s in context.definition.steps}
     for plan in context.plans.plans():
@@ -191,4 +201,4 @@ def topics_of(context: ServiceContext) -> tuple[str, ...]:
             found |= {events_topic(source) for source in topology.sources[each.event]}
             if each.takes is Takes.EVERY:  # an empty fan-out is told to whoever gathers it
                 found |= {events_topic(source) for source in topology.sources[topology.scopes[each.event]]}
-    return tuple(sorted(found))
+    return tuple(sorted(in_lane(topic, lane) for topic in found for lane in Priority))

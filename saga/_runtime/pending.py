@@ -142,7 +142,7 @@ class PendingWork:
         context, run = self._context, hold.run
         try:
             if not self._heart.is_ours(hold):
-                context.count("lost")  # this process stood still: a call now could come after the run's end
+                context.count("lost")  # this process stood still: its call could come after the proof that it has not
             elif not self._caller.knows(run):
                 context.count("pending_parked")
                 await self._give_back([hold], context.lease_seconds)  # a replica that knows the plan takes it

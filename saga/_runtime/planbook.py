@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 
 import anyio
 import orjson
 
+from saga._core.budget import Paces
 from saga._core.definition import ServiceDefinition
 from saga._core.envelope import Message
 from saga._core.fitting import FIT, Fitness, fitness
+from saga._core.paces import PACE, PaceOfPlan, decode_pace
 from saga._core.plan import Plan, Topology, topology_of
 from saga._core.plan_check import check_service
 from saga._core.planning import plan_from_json, plan_to_json
 from saga._core.topics import PLANS
-from saga.errors import PlanError, PlanUnknown, TransportUnavailable
+from saga.errors import PlanError, PlanUnknown, TransportUnavailable, Undecodable
 from saga.ports import Publisher, Transport
 
 log = logging.getLogger("saga")
@@ -37,6 +40,7 @@ class PlanBook:
         self._revisions: dict[tuple[str, int], dict[int, Plan]] = {}
         self._problems: dict[tuple[str, str], tuple[str, ...]] = {}
         self._fitness: dict[tuple[str, str], Fitness] = {}
+        self._paces: dict[str, PaceOfPlan] = {}
         self.learned: Callable[[], None] = lambda: None
 
     def learn(self, plan: Plan) -> None:
@@ -48,6 +52,15 @@ class PlanBook:
                 self._fitness[name, plan.hash] = fitness(service, plan)
         self._revisions.setdefault((plan.saga, plan.version), {}).setdefault(plan.revision, plan)
         self.learned()
+
+    def take_pace(self, pace: PaceOfPlan) -> None:
+        """Remember how quick the steps of a plan are."""
+        self._paces[pace.plan] = pace
+
+    def paces(self, plan_hash: str, now: datetime) -> Paces:
+        """Return how quick the steps of a plan are; nothing where that is not known, or not any more."""
+        pace = self._paces.get(plan_hash)
+        return pace.at_time(now) if pace is not None else {}
 
     def topology(self, plan_hash: str) -> Topology | None:
         """Return the plan with this hash, None when it is not known here."""
@@ -148,8 +161,11 @@ async def follow_plans(transport: Transport, book: PlanBook) -> None:
                 if delivery.value is None:
                     continue
                 try:
-                    book.learn(plan_from_json(delivery.value))
-                except (PlanError, orjson.JSONDecodeError) as error:
+                    if (delivery.key or b"").startswith(PACE.encode()):
+                        book.take_pace(decode_pace(delivery.value))
+                    else:
+                        book.learn(plan_from_json(delivery.value))
+                except (PlanError, Undecodable, orjson.JSONDecodeError) as error:
                     log.warning("a plan on %s cannot be read and is ignored: %s", PLANS, error)
 
 

@@ -16,7 +16,7 @@ from saga._core.plan import Topology
 from saga._core.receive import Receive
 from saga._core.relay import messages_of
 from saga._core.rows import Changes, OutboxRow, RunId, RunRow
-from saga._core.words import RunStatus
+from saga._core.words import Priority, RunStatus
 from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import payload_of
 from saga.errors import Conflict, Contended, KeyConflict, SettingsError
@@ -88,6 +88,7 @@ class EventReceiver:
             result_type=new.type,
             result=new.payload,
             attempt=1,
+            lane=Priority.NORMAL if start is None else start.lane,
             expires_at=seen.now + lifetime if start is None else start.expires_at,
             created_at=seen.now,
             done_at=seen.now,

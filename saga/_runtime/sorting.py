@@ -40,7 +40,14 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
         return
     topology = context.plans.topology(envelope.plan)
     fitness = context.plans.fitness(context.service, envelope.plan)
-    verdict = sort_message(envelope, delivery.topic, service=context.service, topology=topology, fitness=fitness)
+    verdict = sort_message(
+        envelope,
+        delivery.topic,
+        service=context.service,
+        topology=topology,
+        fitness=fitness,
+        locks=context.definition.locks,
+    )
     match verdict:
         case Skip():
             context.count("skipped")

@@ -23,7 +23,7 @@ from saga._core.rows import Changes, OutboxRow, RunRow
 from saga._core.run import Ended
 from saga._core.start import Start
 from saga._core.upcasting import read_one_of, read_payload
-from saga._core.words import RunStatus
+from saga._core.words import Priority, RunStatus
 from saga._runtime.admission import admit
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import ended_of
@@ -64,7 +64,7 @@ class SagaStarter:
         self._context = context
 
     async def start(
-        self, start: Start[Any], event: Event, *, key: str | None, tenant: str, connection: Any
+        self, start: Start[Any], event: Event, *, key: str | None, tenant: str, priority: Priority, connection: Any
     ) -> SagaHandle:
         """Write the start and return the saga's handle; see `Start.__call__`.
 
@@ -78,7 +78,14 @@ class SagaStarter:
         await admit(self._context.fleet, start, topology, may_wait=connection is None)
         saga_id = saga_id_of(start.saga.name, tenant, key) if key is not None else str(uuid4())
         payload = payload_of(event)
-        row = _NewStart(topology=topology, saga_id=saga_id, tenant=tenant, type=event.wire_type, payload=payload)
+        row = _NewStart(
+            topology=topology,
+            saga_id=saga_id,
+            tenant=tenant,
+            type=event.wire_type,
+            payload=payload,
+            lane=priority,
+        )
         if connection is not None:
             async with self._context.store.adopt(connection, self._context.service) as unit:
                 self._context.expect(await self._write_guarded(unit, row))
@@ -132,6 +139,7 @@ class SagaStarter:
             result_type=new.type,
             result=new.payload,
             attempt=1,
+            lane=new.lane,
             expires_at=seen.now + lifetime,
             created_at=seen.now,
             done_at=seen.now,
@@ -215,6 +223,7 @@ class SagaStarter:
                 expires_at=row.expires_at,
                 now=seen.now,
                 traceparent=row.traceparent,
+                lane=row.lane,
             )
             report = emit.report(CancelRequested(reason=reason), service=self._context.service, about=about)
             seqs = await unit.write(Changes(outbox=(report,)))
@@ -228,3 +237,4 @@ class _NewStart:
     tenant: str
     type: str
     payload: bytes
+    lane: Priority

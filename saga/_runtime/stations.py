@@ -8,7 +8,8 @@ from pathlib import Path
 
 from saga._core.definition import ServiceDefinition
 from saga._core.plan import Plan
-from saga._core.topics import BREAKERS, MANIFESTS, OUTCOMES, PLANS, RUNS, commands_topic, events_topic
+from saga._core.topics import BREAKERS, MANIFESTS, OUTCOMES, PLANS, RUNS, commands_topic, events_topic, in_lane
+from saga._core.words import Priority
 from saga.errors import SettingsError, StoreError
 from saga.ports import Claim, Cleanup, Lock, ParticipantStore, TopicSpec, UnitOfWork
 
@@ -23,9 +24,11 @@ def topic_specs(services: Iterable[ServiceDefinition], plans: Sequence[Plan], pa
     names = {service.name for service in services}
     for plan in plans:
         names |= {plan.starter, *(step.service for step in plan.steps)}
-    keyed = [RUNS, OUTCOMES]
-    for name in sorted(names):
-        keyed += [events_topic(name), commands_topic(name)]
+    keyed = [RUNS]
+    for lane in Priority:
+        keyed += [in_lane(OUTCOMES, lane)]
+        for name in sorted(names):
+            keyed += [events_topic(name, lane), commands_topic(name, lane)]
     specs = [TopicSpec(name=name, partitions=partitions) for name in keyed]
     return (*specs, *(TopicSpec(name=name, partitions=1, cleanup=Cleanup.COMPACT) for name in COMPACTED))
 

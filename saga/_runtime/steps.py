@@ -9,6 +9,7 @@ from typing import assert_never
 
 from saga._core import emit
 from saga._core.answers import concluded, failed
+from saga._core.budget import deadline_of
 from saga._core.definition import Binding
 from saga._core.events import Refusal
 from saga._core.gathering import Received, gather, is_gathered
@@ -24,6 +25,8 @@ from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import answer_of, call, checked, raise_if_store, started_event
 from saga._runtime.inputs import Values, inputs_of_run
 from saga._runtime.items import EndItem, StepItem
+from saga._runtime.locking import LockWaits, locking_of, look_again, wait_in_row
+from saga._runtime.pacing import turned_down_early
 from saga._runtime.pending import PendingWork
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
@@ -35,9 +38,9 @@ END_RETRY = Retry(attempts=1_000_000, base_seconds=0.2, cap_seconds=60.0)
 
 
 class Trouble(Exception):
-    """Leave a transaction because of one item: its handler raised, or refused after it had written."""
+    """Leave a transaction because of one item: its handler raised, or refused or has to wait after it had written."""
 
-    def __init__(self, item: StepItem | EndItem, reason: HandlerTrouble | Refusal) -> None:
+    def __init__(self, item: StepItem | EndItem, reason: HandlerTrouble | Refusal | LockWaits) -> None:
         self.item = item
         self.reason = reason
         super().__init__(str(reason))
@@ -64,6 +67,7 @@ def begun_run(item: StepItem, known: RunRow | None, now: datetime, traceparent: 
         status=RunStatus.INTENT,
         attempt=tries_of(item) + 1,
         traceparent=traceparent,
+        lane=envelope.lane,
         expires_at=envelope.expires_at or now,
         created_at=now,
     )
@@ -131,6 +135,11 @@ async def _begin(
         if row.status is RunStatus.WAITING:
             writing.put(row)
             return
+        too_late = turned_down_early(context, item, row, writing.now)
+        if too_late is not None:
+            writing.put(too_late)
+            write_end(context, writing, item.topology.plan, too_late, span.traceparent)
+            return
         if item.step.effects is Effects.EXTERNAL:
             intent = pending.intent(row, writing.now)
             writing.put(intent)
@@ -139,6 +148,11 @@ async def _begin(
             return
         try:
             ended = await _run_local(context, unit, writing, item, row)
+        except LockWaits as waits:
+            if waits.changes:
+                raise Trouble(item, waits) from waits
+            await wait_in_row(context, unit, writing, item, waits)
+            return
         except Trouble as trouble:
             if isinstance(trouble.reason, HandlerTrouble):
                 span.fail(trouble.reason)
@@ -159,21 +173,27 @@ def write_end(context: ServiceContext, writing: Writing, plan: Plan, ended: RunR
 async def _run_local(
     context: ServiceContext, unit: UnitOfWork, writing: Writing, item: StepItem, row: RunRow
 ) -> RunRow:
-    """Call the handler and return the run as it ends, or as it waits for the child saga that it starts."""
+    """Call the handler and return the run as it ends, or as it waits for the child saga that it starts.
+
+    Raises Trouble, LockWaits, StoreError.
+    """
     step = item.step
+    locking = locking_of(context, unit, item, row.expires_at)
     run = Run(
         saga_id=row.saga_id,
         step=row.step,
         branch=row.branch,
         attempt=row.attempt,
         tenant=row.tenant,
+        deadline=deadline_of(item.topology, row.step, row.expires_at),
         idempotency_key=idempotency_key(row.saga_id, row.step, row.branch),
         door=unit,
+        locks=locking,
     )
-    before = unit.writes
     try:
         values: Values = {Binding.INPUT: item.event} if not step.is_join else inputs_of_run(step, row)
         raw = await call(step.handler, step.bindings, values, run, step.timeout_seconds)
+        locking.check()
         if step.child is not None:
             waiting, start, outbox = start_child(context, step, row, started_event(raw, step), writing.now)
             writing.put(start)
@@ -181,9 +201,10 @@ async def _run_local(
             return waiting
         result = checked(raw, step)
     except HandlerTrouble as trouble:
+        locking.check(trouble)
         raise_if_store(trouble)
         raise Trouble(item, trouble) from trouble
-    if isinstance(result, Refusal) and unit.writes != before:
+    if isinstance(result, Refusal) and locking.changes:
         raise Trouble(item, result)
     return concluded(row, answer_of(result, step), writing.now)
 
@@ -217,6 +238,17 @@ def give_up(
         ended = failed(row, str(reason))
     writing.put(ended)
     write_end(context, writing, item.topology.plan, ended, row.traceparent)
+
+
+async def wait_alone(
+    context: ServiceContext, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: StepItem, waits: LockWaits
+) -> None:
+    """Keep an item as a row that has to wait for an entity; it was tried alone and rolled back."""
+    meeting = _meeting(seen, item, seen.runs.get(item.run_id))
+    if meeting is Meeting.RUN:
+        await look_again(context, unit, writing, item, waits)
+    elif meeting is Meeting.HELD:
+        writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
 
 
 def promise_of(kind: StepKind) -> Promise:

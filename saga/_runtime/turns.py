@@ -9,6 +9,7 @@ from saga._core import emit
 from saga._core.participant import Turn
 from saga._core.plan import Topology
 from saga._core.rows import Changes, OutboxRow
+from saga._core.words import Priority
 from saga._runtime.children import cancel_child
 from saga._runtime.context import ServiceContext
 from saga.ports import SpanKind, UnitOfWork
@@ -25,6 +26,7 @@ async def write_turn(
     expires_at: datetime,
     tenant: str,
     traceparent: str,
+    lane: Priority,
     used_row: int | None = None,
 ) -> list[OutboxRow]:
     """Store a turn and return its outbox rows with their `seq`, to be handed over after the commit.
@@ -43,6 +45,7 @@ async def write_turn(
         expires_at=expires_at,
         now=now,
         traceparent=traceparent,
+        lane=lane,
     )
     outbox += [emit.report(report, service=context.service, about=about) for report in turn.reports]
     if turn.cancel_child is not None:

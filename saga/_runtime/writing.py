@@ -13,11 +13,15 @@ from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
 
 
+_TIMED = (Reason.RETRY, Reason.DELAYED, Reason.LOCKED)
+
+
 @dataclass(slots=True, kw_only=True)
 class Writing:
     """Be everything one batch transaction is going to write; `now` is its database clock.
 
-    `intents` are the inserted runs whose outside call this process makes as soon as they are committed.
+    `intents` are the inserted runs whose outside call this process makes as soon as they are committed. `freed` counts
+    the entities that sagas let go of.
     """
 
     now: datetime
@@ -28,6 +32,7 @@ class Writing:
     used_rows: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
     intents: list[RunRow] = field(default_factory=list[RunRow])
     ended: list[str] = field(default_factory=list[str])
+    freed: int = 0
 
     def run(self, run_id: RunId, seen: Snapshot) -> RunRow | None:
         """Return a run as this transaction will leave it."""
@@ -131,6 +136,8 @@ def after_commit(context: ServiceContext, pending: PendingWork, writing: Writing
     for saga_id in writing.ended:
         context.endings.tell(saga_id)
     # Not for what is parked: whoever could not handle it must not be the first to look at it again.
-    due = [row.due_at for row in writing.deliveries if row.reason in (Reason.RETRY, Reason.DELAYED)]
+    due = [row.due_at for row in writing.deliveries if row.reason in _TIMED]
+    if writing.freed:
+        context.waiting_alarm.ring()
     if due:
         context.waiting_alarm.ring(max(0.0, (min(due) - writing.now).total_seconds()))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from saga._core.flow import flow_lines, plan_warnings
 from saga._core.mermaid import mermaid as flowchart
-from saga.cli import inspecting, letters
+from saga.cli import inspecting, letters, verbs
 from saga.cli.drawing import plan_trees
 from saga.cli.live import check_live
 from saga.cli.planfiles import build_plans, check_plans, read_plan, write_plans
@@ -33,6 +33,8 @@ app = typer.Typer(
 app.add_typer(letters.app)
 app.command("ls")(inspecting.ls)
 app.command("history")(inspecting.history)
+for verb in (verbs.retry, verbs.skip, verbs.resolve, verbs.cancel, verbs.hold, verbs.release):
+    app.command()(verb)
 
 _out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 _err = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=True)

@@ -139,8 +139,8 @@ def _unserved(seen: Seen, plan: Plan, count: int) -> Iterator[str]:
         if not running:
             yield f"no replica of {service} is running, and {_sagas(count)} under {_title(plan)}"
             continue
-        nowhere = set.intersection(*(set(_unfit(manifest, plan)) for manifest in running))
-        for step in sorted(nowhere):
+        unable = [_unfit(manifest, plan) for manifest in running]
+        for step in sorted(name for name in unable[0] if all(name in each for each in unable)):
             yield f"no running replica of {service} can run {step}, and {_sagas(count)} under {_title(plan)}"
 
 

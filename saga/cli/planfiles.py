@@ -105,6 +105,8 @@ def _differences(plan: Plan, path: Path) -> list[str]:
         return list(error.problems)
     if filed.hash != plan.hash:
         return [f"{path}: {change} in the code; {_AGAIN}" for change in _named(filed, plan)]
+    if filed.attempts != plan.attempts:
+        return [f"{path}: attempts was {filed.attempts}, is {plan.attempts} in the code; {_AGAIN}"]
     if path.read_bytes() != plan_to_json(filed):
         return [f"{path}: its flow or layout was edited by hand; {_AGAIN}"]
     return []

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
+from saga._core.locks import LockRequest, LockView
 from saga._core.rows import (
     Changes,
     CoordinatorChanges,
@@ -68,7 +69,39 @@ class Beat:
     silent: Mapping[RunId, str]
 
 
-class UnitOfWork(Protocol):
+class EntityLocks(Protocol):
+    """Hold entities of the transaction's service for sagas; committed and rolled back with everything else.
+
+    Raises Contended, StoreUnavailable.
+    """
+
+    async def see_lock(self, request: LockRequest) -> LockView:
+        """Return what is stored of an entity, once no other open transaction has seen it; it stays so until the end."""
+        ...
+
+    async def take_lock(self, request: LockRequest) -> None:
+        """Store the saga as the holder of an entity seen, and take it out of the queue.
+
+        Other deliveries of the saga that wait for the entity become due.
+        """
+        ...
+
+    async def wait_for_lock(self, request: LockRequest) -> None:
+        """Give the request's delivery a place behind all others; one that has a place keeps it, and its time.
+
+        The place counts as long as there is a delivery of that key that waits (reason LOCKED or RETRY).
+        """
+        ...
+
+    async def release_locks(self, saga_id: str) -> int:
+        """Free whatever the saga holds, forget where it waits, and let the next delivery (reason LOCKED) become due.
+
+        Returns how many entities that was about; none a second time.
+        """
+        ...
+
+
+class UnitOfWork(EntityLocks, Protocol):
     """Be one open transaction, READ COMMITTED; it commits when its context ends and rolls back on an exception.
 
     Raises Contended, Conflict, StoreUnavailable, CommitUnknown.
@@ -124,11 +157,14 @@ class ParticipantStore(Protocol):
         ...
 
     async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
-        """Claim due rows (reason RETRY, PARKED) by moving their `due_at` on by the lease; oldest first."""
+        """Claim due rows (reason RETRY, DELAYED, LOCKED, PARKED) by moving their `due_at` on by the lease.
+
+        Those of urgent sagas first, by their topic; each lane oldest first.
+        """
         ...
 
     async def take_runs(self, service: str, owner: str, limit: int, lease_seconds: float) -> Sequence[TakenRun]:
-        """Claim runs whose `pending_at` has passed, longest waiting first.
+        """Claim runs whose `pending_at` has passed, urgent ones first, each lane longest waiting first.
 
         Owner set, `pending_at` moved on, `called_at` (and `first_called_at`, once) set to now, revision raised: a
         call may follow at once, so it is written down before.

@@ -49,13 +49,15 @@ class GroupSpec:
 
     `slot` makes membership static (`group.instance.id = <name>-<slot>`, KIP-345): it must be unique
     among live members and stable over restarts. A group with no committed offset starts at the
-    earliest offset. With `Positions.SUBSCRIBER`, `on_assigned` returns where to start.
+    earliest offset. With `Positions.SUBSCRIBER`, `on_assigned` returns where to start. While there is something
+    on one of the topics in `first`, it is fetched before what is on the others.
     """
 
     name: str
     slot: str
     topics: tuple[str, ...]
     positions: Positions = Positions.BROKER
+    first: frozenset[str] = frozenset()
 
 
 OnAssigned = Callable[[frozenset[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, assert_never
 
 import anyio
 
-from saga._core.definition import Handler, ServiceDefinition, StepDefinition
+from saga._core.definition import Handler, ServiceDefinition
 from saga._core.events import Refusal
 from saga._core.run import Run
 from saga._core.step import Step
@@ -69,26 +70,27 @@ class Calls:
     # --- between the runtime and the handlers ---
 
     def watched(self, definition: ServiceDefinition) -> ServiceDefinition:
-        """Return a service whose handlers are called through here."""
-        steps = tuple(self._step(definition.name, step) for step in definition.steps)
-        starts = tuple(
-            replace(start, on_end=start.on_end and self._handler(definition.name, start.on_end))
-            for start in definition.starts
-        )
-        return replace(definition, steps=steps, starts=starts)
+        """Return a service whose handlers, whatever they are for, are called through here."""
+        for step in definition.steps:
+            if step.compensation is not None:
+                self.undo_of[_name(definition.name, step.compensation.handler)] = step.name
+                self.undoable.add(step.name)
+        watched: ServiceDefinition = self._watched(definition.name, definition)
+        return watched
 
-    def _step(self, service: str, step: StepDefinition) -> StepDefinition:
-        undo = step.compensation
-        if undo is not None:
-            self.undo_of[_name(service, undo.handler)] = step.name
-            self.undoable.add(step.name)
-            undo = replace(undo, handler=self._handler(service, undo.handler))
-        return replace(
-            step,
-            handler=self._handler(service, step.handler),
-            compensation=undo,
-            recorded=step.recorded and self._handler(service, step.recorded),
-        )
+    def _watched(self, service: str, value: Any) -> Any:
+        """Return a definition with every async function in it replaced."""
+        if inspect.iscoroutinefunction(value):
+            return self._handler(service, value)
+        if isinstance(value, tuple):
+            several: tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType]
+            return tuple(self._watched(service, one) for one in several)
+        if not is_dataclass(value) or isinstance(value, type):
+            return value
+        old = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
+        new = {name: self._watched(service, one) for name, one in old.items()}
+        changed = {name: one for name, one in new.items() if one is not old[name] and one != old[name]}
+        return replace(value, **changed) if changed else value
 
     def _handler(self, service: str, handler: Handler) -> Handler:
         name = _name(service, handler)
@@ -119,7 +121,7 @@ class Calls:
                 if armed.left == 0:
                     return None
                 armed.left -= 1
-                self.stage.strike(armed.fault)
+                self.stage.strike(replace(armed.fault, times=1))
                 if when is When.AFTER:
                     self._called.add((armed.fault.step, saga_id, branch))
                     await handler(*args)
@@ -138,7 +140,7 @@ class Calls:
             return None
         armed.left -= 1
         armed.runs.add((saga_id, branch))
-        self.stage.strike(armed.fault)
+        self.stage.strike(replace(armed.fault, times=1))
         return refusal
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
 from saga._core.declare import Service
 from saga._runtime.tracing import NullTracer
 from saga.app import App, Coordinator, CoordinatorTuning, Tuning
-from saga.ports import CoordinationStore, Store, Transport
+from saga.ports import Transport
 from saga.testing.handlers import Calls
 from saga.testing.stage import HERE, Stage
+from saga.testing.stores import StagedCoordination, StagedStore
+
+Opened = TypeVar("Opened", StagedStore, StagedCoordination)
 
 # Alarms ring on time; these polls only find what a dead process has left behind.
 TUNING = Tuning(
@@ -46,8 +50,8 @@ class Process:
     stage: Stage
     calls: Calls
     transport: Transport
-    store: Store | None = None
-    coordination: CoordinationStore | None = None
+    store: StagedStore | None = None
+    coordination: StagedCoordination | None = None
     seed: str = ""
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _up: anyio.Event = field(default_factory=anyio.Event)
@@ -72,7 +76,7 @@ class Process:
 
     def kill(self, down_seconds: float = 0.0) -> None:
         """End the process at once; it comes up again after `down_seconds`. Does nothing while it is down."""
-        if not self._scope.cancel_called:
+        if not self.is_dying:
             self._up = anyio.Event()
             self._down_seconds = down_seconds
             self._scope.cancel()
@@ -87,6 +91,11 @@ class Process:
         self._wanted.set()
 
     @property
+    def is_dying(self) -> bool:
+        """Return whether the process was killed and has not come up again."""
+        return self._scope.cancel_called
+
+    @property
     def is_up(self) -> bool:
         """Return whether the process is up."""
         return self._up.is_set()
@@ -99,6 +108,12 @@ class Process:
     async def wait_up(self) -> None:
         """Return when the process is up."""
         await self._up.wait()
+
+    async def copy_to(self, folder: Path) -> None:
+        """Copy the database into the file `<name>.db`."""
+        store = self.coordination if self.coordination is not None else self.store
+        assert store is not None
+        await store.copy_to(folder / f"{self.name}.db")
 
     def _app(self) -> App:
         self._lives += 1
@@ -116,7 +131,7 @@ class Process:
         )
 
 
-async def opened(stack: AsyncExitStack, store: Any) -> Any:
+async def opened(stack: AsyncExitStack, store: Opened) -> Opened:
     """Open a store until `stack` ends, with its tables."""
     await stack.enter_async_context(store)
     await store.migrate()

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from saga._core.declare import Service
 from saga._core.events import Refusal
@@ -30,6 +31,7 @@ from saga.testing.stores import StagedCoordination, StagedStore
 from saga.testing.transports import StagedTransport
 from saga.testing.virtual import VirtualClock
 
+Started = TypeVar("Started")
 SLACK = timedelta(hours=1)
 """How much longer than its own timeout a saga is waited for, in virtual time."""
 
@@ -61,8 +63,11 @@ class Scenario:
         async with self._store(service).unit(Claim(service=service.name, sagas=())) as unit:
             return await unit.db.execute(sql, *args)
 
-    async def when(self, started: Awaitable[SagaHandle]) -> SagaHandle:
-        """Start a saga, once every process is up: `handle = await s.when(place(OrderPlaced(...), key="o-1"))`."""
+    async def when(self, started: Awaitable[Started]) -> Started:
+        """Start a saga, or send it something, once every process is up, and return its handle.
+
+        `handle = await s.when(place(OrderPlaced(...), key="o-1"))`
+        """
         for process in self.processes.values():
             if process.is_wanted:
                 await process.wait_up()
@@ -130,12 +135,20 @@ class Scenario:
         self.arm(Hang(step=self.calls.name_of(function), times=times, when=when))
 
     def crash(
-        self, at: Target, *, moment: Moment = Moment.AFTER_COMMIT, down: timedelta = timedelta(seconds=1)
+        self,
+        at: Target,
+        *,
+        moment: Moment = Moment.AFTER_COMMIT,
+        number: int = 1,
+        down: timedelta = timedelta(seconds=1),
     ) -> None:
-        """Let the process of a step die when it commits (or sends) something about that step, and come back."""
+        """Let the process of a step die when it commits, or sends, something about that step, and come back.
+
+        `number` says which of these it is: a step with `calls=` commits that it is going to call, then the answer.
+        """
         step = self.calls.step_of(at)
         process = next(p.name for p in self.processes.values() if any(_hosts(one, step) for one in p.services))
-        self.arm(Crash(process=process, moment=moment, step=step, down_seconds=down.total_seconds()))
+        self.arm(Crash(process=process, moment=moment, number=number, step=step, down_seconds=down.total_seconds()))
 
     @asynccontextmanager
     async def away(self, process: Service | str) -> AsyncGenerator[None]:
@@ -179,9 +192,10 @@ def _hosts(service: Service, step: str) -> bool:
 async def scenario(*services: Group, folder: Path | None = None, seed: str = "") -> AsyncGenerator[Scenario]:
     """Run services, each as a process of its own, with a coordinator, until the context ends.
 
-    Services in a sequence share one process and one database. The databases are SQLite in memory, or files in
-    `folder`, with the services' own migrations applied. `seed` decides the jitter of retries. Runs on asyncio and
-    trio; time is virtual if the event loop's is. Raises DeclarationError, PlanError, SettingsError.
+    Services in a sequence share one process and one database. The databases are SQLite in memory, with the
+    services' own migrations applied; at the end they are copied into files in `folder`. `seed` decides the
+    jitter of retries. Runs on asyncio and trio; time is virtual if the event loop's is. Raises
+    DeclarationError, PlanError, SettingsError.
     """
     async with played(fleet_of(services), folder=folder, seed=seed) as s:
         yield s
@@ -190,34 +204,46 @@ async def scenario(*services: Group, folder: Path | None = None, seed: str = "")
 @asynccontextmanager
 async def played(fleet: Fleet, *, folder: Path | None = None, seed: str = "") -> AsyncGenerator[Scenario]:
     """Run a fleet until the context ends; see `scenario`."""
-    number = next(_NUMBERS)
-    clock = VirtualClock()
     processes: dict[str, Process] = {}
+    with bare():
+        async with AsyncExitStack() as stack:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    yield await _come_up(fleet, stack, tasks, processes, seed)
+                    tasks.cancel_scope.cancel()
+            finally:
+                if folder is not None:
+                    with anyio.CancelScope(shield=True):
+                        for process in processes.values():
+                            await process.copy_to(folder)
 
-    def place(name: str) -> tuple[str, str | None]:
-        return (":memory:", f"scenario-{number}-{name}") if folder is None else (str(folder / f"{name}.db"), None)
+
+async def _come_up(
+    fleet: Fleet, stack: AsyncExitStack, tasks: TaskGroup, processes: dict[str, Process], seed: str
+) -> Scenario:
+    """Open the databases and the broker, start every process in `tasks` and wait until all are up."""
 
     def kill(name: str, down_seconds: float) -> None:
         processes[name].kill(down_seconds)
 
-    with bare():
-        async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
-            stage = Stage(clock=clock, history=History(clock=clock), tasks=tasks, kill=kill)
-            calls = Calls(stage=stage)
-            transport = await stack.enter_async_context(StagedTransport(stage))
-            part = partial(Process, stage=stage, calls=calls, transport=transport, seed=seed)
-            path, name = place(COORDINATOR)
-            coordination = await opened(stack, StagedCoordination(path, stage, name=name, clock=clock))
-            await coordination.put_plans(fleet.plans)
-            processes[COORDINATOR] = part(name=COORDINATOR, services=(), coordination=coordination)
-            for group in fleet.groups:
-                label = "+".join(service.name for service in group)
-                path, name = place(label)
-                store = await opened(stack, StagedStore(path, stage, name=name, clock=clock))
-                processes[label] = part(name=label, services=group, store=store)
-            for process in processes.values():
-                tasks.start_soon(process.live)
-            for process in processes.values():
-                await process.wait_up()
-            yield Scenario(stage=stage, calls=calls, processes=processes, longest=fleet.longest)
-            tasks.cancel_scope.cancel()
+    def is_dying(name: str) -> bool:
+        return processes[name].is_dying
+
+    number = next(_NUMBERS)
+    clock = VirtualClock()
+    stage = Stage(clock=clock, history=History(clock=clock), tasks=tasks, kill=kill, is_dying=is_dying)
+    calls = Calls(stage=stage)
+    transport = await stack.enter_async_context(StagedTransport(stage))
+    part = partial(Process, stage=stage, calls=calls, transport=transport, seed=seed)
+    coordination = await opened(stack, StagedCoordination(stage, f"{number}-{COORDINATOR}"))
+    await coordination.put_plans(fleet.plans)
+    processes[COORDINATOR] = part(name=COORDINATOR, services=(), coordination=coordination)
+    for group in fleet.groups:
+        label = "+".join(service.name for service in group)
+        store = await opened(stack, StagedStore(stage, f"{number}-{label}"))
+        processes[label] = part(name=label, services=group, store=store)
+    for process in processes.values():
+        tasks.start_soon(process.live)
+    for process in processes.values():
+        await process.wait_up()
+    return Scenario(stage=stage, calls=calls, processes=processes, longest=fleet.longest)

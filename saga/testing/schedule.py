@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from saga._core.events import Refusal
@@ -96,7 +96,7 @@ def _in_messages(extent: Extent, more: int) -> Iterator[Fault]:
 
 
 def shrink(faults: Sequence[Fault], fails: Callable[[Sequence[Fault]], bool]) -> tuple[Fault, ...]:
-    """Return the fewest of the faults that still fail, as far as leaving out one after another finds them."""
+    """Return the fewest and smallest faults that still fail, as far as one change after another finds them."""
     kept = list(faults)
     changed = True
     while changed:
@@ -105,4 +105,12 @@ def shrink(faults: Sequence[Fault], fails: Callable[[Sequence[Fault]], bool]) ->
             rest = [one for one in kept if one is not fault]
             if fails(rest):
                 kept, changed = rest, True
+    for index, fault in enumerate(kept):
+        once = _once(fault)
+        if once != fault and fails([*kept[:index], once, *kept[index + 1 :]]):
+            kept[index] = once
     return tuple(kept)
+
+
+def _once(fault: Fault) -> Fault:
+    return replace(fault, times=1) if isinstance(fault, Refuse | Fail | Hang) else fault

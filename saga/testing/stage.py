@@ -45,7 +45,7 @@ class _Armed:
 class Stage:
     """Count what each process does, and let faults strike when their turn has come.
 
-    `kill` is told the process that dies and for how long it is down. `commits` and `messages` count what
+    `kill` is told the process that dies and for how long it is down; `is_dying` says whether it has been. `commits` and `messages` count what
     each process has done so far; a fault's number counts from when it was armed. `late` is how many copies of
     messages are still under way.
     """
@@ -54,6 +54,7 @@ class Stage:
     history: History
     tasks: TaskGroup
     kill: Callable[[str, float], None]
+    is_dying: Callable[[str], bool]
     commits: Counter[str] = field(default_factory=Counter[str])
     messages: Counter[str] = field(default_factory=Counter[str])
     struck: list[Fault] = field(default_factory=list[Fault])
@@ -69,6 +70,7 @@ class Stage:
         """Count a commit that is about `steps`; does not return when the process dies here."""
         process = HERE.get()
         if process:
+            await self.stay_alive()
             self.commits[process] += 1
             await self._crash(process, Moment.BEFORE_COMMIT, steps)
 
@@ -99,6 +101,11 @@ class Stage:
             again=twice[0].seconds if twice else None,
             crash=next(iter(self._turn(Crash, process, Moment.AFTER_PUBLISH, (step,))), None),
         )
+
+    async def stay_alive(self) -> None:
+        """Return if the process of the current task lives; a dead one's tasks get no further than this."""
+        if (process := HERE.get()) and self.is_dying(process):
+            await anyio.sleep_forever()
 
     async def die(self, crash: Crash) -> NoReturn:
         """End the process of the current task: nothing that would come after this happens."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ from outbox.sqlite import SqliteCoordinationStore, SqliteStore
 from outbox.sqlite.base import SqliteBase
 from outbox.sqlite.unit import SqliteUnit
 from saga._core.rows import Changes, CoordinatorChanges, OutboxRow
-from saga.ports import Clock, UnitOfWork
+from saga.ports import UnitOfWork
 from saga.testing.stage import Stage
 
 PATIENT_SECONDS = 60.0
@@ -33,8 +34,11 @@ class StagedUnit(SqliteUnit):
         return seqs
 
 
-class _Swept(SqliteBase):
-    """Look for rows left behind only where there may be some: a sweep that finds nothing costs the most here."""
+class _Staged(SqliteBase):
+    """Be a database in memory that outlives its process, and can be copied into a file.
+
+    It looks for rows left behind only where there may be some: a sweep that finds nothing costs the most here.
+    """
 
     _written = 0
     _some: anyio.Event | None = None
@@ -43,6 +47,11 @@ class _Swept(SqliteBase):
         self._written += rows
         if rows and self._some is not None:
             self._some.set()
+
+    async def copy_to(self, path: Path) -> None:
+        """Write what is committed into a SQLite file, instead of what is there; blocks while it does."""
+        await anyio.Path(path).unlink(missing_ok=True)
+        await self._database.read("vacuum into ?", (str(path),))
 
     async def delete(self, seqs: Sequence[int]) -> None:
         """Delete published rows; see `saga.ports.OutboxStore`."""
@@ -67,11 +76,11 @@ class _Swept(SqliteBase):
         )
 
 
-class StagedStore(_Swept, SqliteStore):
+class StagedStore(_Staged, SqliteStore):
     """Be a service's database; its process may die before or after each commit, or not hear of it."""
 
-    def __init__(self, path: str, stage: Stage, *, name: str | None, clock: Clock) -> None:
-        super().__init__(path, name=name, clock=clock)
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(":memory:", name=name, clock=stage.clock)
         self._stage = stage
 
     @asynccontextmanager
@@ -100,11 +109,11 @@ def _steps_of(written: Sequence[Changes]) -> tuple[str, ...]:
     return tuple(run.step for changes in written for run in (*changes.insert_runs, *changes.update_runs))
 
 
-class StagedCoordination(_Swept, SqliteCoordinationStore):
+class StagedCoordination(_Staged, SqliteCoordinationStore):
     """Be the coordinator's database; likewise."""
 
-    def __init__(self, path: str, stage: Stage, *, name: str | None, clock: Clock) -> None:
-        super().__init__(path, name=name, clock=clock)
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(":memory:", name=name, clock=stage.clock)
         self._stage = stage
 
     async def write(self, changes: CoordinatorChanges) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ class StagedPublisher(MemoryPublisher):
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[BaseException | None]:
         """Store a batch and return once each message has taken effect; see `saga.ports.Publisher`."""
+        await self.stage.stay_alive()
         routes = [PLAIN if message.topic == PLANS else self.stage.route(_step_of(message)) for message in messages]
         if all(route is PLAIN or route == PLAIN for route in routes):
             return await super().publish(messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from outbox.sqlite import SqliteStore
@@ -14,6 +15,7 @@ from saga._core.resolve import resolve_all
 from saga._core.run import Run
 from saga._core.step import Step
 from saga._core.words import Purpose
+from saga._runtime.locking import Locking
 from saga._runtime.stations import run_user_migrations
 from saga.ports import Claim
 
@@ -34,7 +36,16 @@ async def unit(service: Service, *, saga_id: str = SAGA_ID, tenant: str = "") ->
         await store.migrate()
         await run_user_migrations(store, definition)
         async with store.unit(Claim(service=service.name, sagas=(saga_id,))) as door:
-            run = Run(saga_id=saga_id, step=f"{service.name}.unit", tenant=tenant, door=door)
+            # What waits in a running app raises LockHeld here.
+            locks = Locking(
+                door,
+                saga_id=saga_id,
+                step=f"{service.name}.unit",
+                message_id="",
+                expires_at=datetime.max.replace(tzinfo=UTC),
+                poll_seconds=lambda: 0.0,
+            )
+            run = Run(saga_id=saga_id, step=f"{service.name}.unit", tenant=tenant, door=door, locks=locks)
             try:
                 yield run
             finally:
@@ -66,4 +77,5 @@ def run_for(
         purpose=purpose,
         idempotency_key=idempotency_key(saga_id, step.name, branch),
         door=None if step.declaration.calls is not None else base.door,
+        locks=None if step.declaration.calls is not None else base.locks,
     )

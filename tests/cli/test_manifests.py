@@ -72,17 +72,17 @@ def test_an_export_of_another_time_says_who_must_move(exported: Path, format_: o
     assert said.err.startswith(f"error: manifests/rooms.json: {sentence}")
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"manifests": "rooms"}, "its manifests are no list; export it again"),
-        ({"manifests": [{"service": "rooms"}]}, "the manifest: sagas missing; write the file again"),
-        (
-            {"manifests": [{"service": "rooms", "sagas": [], "zones": []}]},
-            "the manifest: zones not known to this version of saga; update saga, or remove it",
-        ),
-    ],
-)
+EDITS: list[tuple[dict[str, object], str]] = [
+    ({"manifests": "rooms"}, "its manifests are no list; export it again"),
+    ({"manifests": [{"service": "rooms"}]}, "the manifest: sagas missing; write the file again"),
+    (
+        {"manifests": [{"service": "rooms", "sagas": [], "zones": []}]},
+        "the manifest: zones not known to this version of saga; update saga, or remove it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), EDITS)
 def test_an_export_edited_by_hand_says_where(exported: Path, change: dict[str, object], sentence: str) -> None:
     file = exported / "rooms.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))

@@ -547,6 +547,7 @@ class StoreContract:
             (due.saga_id, "you", "you", 3),
         }
         second = again[old.saga_id]
+        assert await seen_run(bench.store, old.saga_id) == second.run
         assert second.run.first_called_at == second.called_at == first.called_at
         assert second.run.called_at is not None
         assert first.called_at is not None

@@ -28,7 +28,7 @@ from saga._core.definition import Binding, ServiceDefinition, StepDefinition
 from saga._core.plan import Undoing
 from saga._core.resolve import resolve, resolve_all
 from saga._core.step import UNDO_RETRY
-from saga._core.words import Effects, StepKind
+from saga._core.words import Effects, Priority, StepKind
 from tests.core import checkout
 from tests.core.checkout import Captured, Declined, OrderPlaced, OutOfStock, Shipped, StockReserved
 
@@ -271,8 +271,10 @@ class Recorder:
         self.name = name
         self.calls: list[tuple[Any, ...]] = []
 
-    async def start(self, start: Any, event: Event, *, key: str | None, tenant: str, connection: Any) -> str:
-        self.calls.append((start, event, key, tenant, connection))
+    async def start(
+        self, start: Any, event: Event, *, key: str | None, tenant: str, priority: Priority, connection: Any
+    ) -> str:
+        self.calls.append((start, event, key, tenant, priority, connection))
         return self.name
 
 
@@ -287,10 +289,10 @@ async def test_a_start_goes_to_the_app_bound_last() -> None:
     place.bind(first)
     place.bind(second)
     assert await place(order, key="k", tenant="t", connection="c") == "second"
-    assert second.calls == [(place, order, "k", "t", "c")]
+    assert second.calls == [(place, order, "k", "t", Priority.NORMAL, "c")]
     place.unbind(second)
     assert await place(order) == "first"
-    assert first.calls == [(place, order, None, "", None)]
+    assert first.calls == [(place, order, None, "", Priority.NORMAL, None)]
     place.unbind(second)
     place.unbind(first)
     with pytest.raises(NotRunning):

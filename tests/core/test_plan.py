@@ -60,6 +60,7 @@ def test_the_example_is_a_plan() -> None:
         refuses=("payment.declined.v1",),
         undoing=Undoing.NEVER,
         timeout_ms=30_000,
+        calls="gateway",
     )
 
 
@@ -143,7 +144,7 @@ OTHER_PLAN: dict[str, Any] = {
 
 def test_every_field_has_another_value_below() -> None:
     assert set(OTHER_STEP) | set(BESIDE_STEP) == {field.name for field in fields(PlanStep)}
-    assert set(OTHER_PLAN) == {field.name for field in fields(Plan)} - {"hash", "revision"}
+    assert set(OTHER_PLAN) == {field.name for field in fields(Plan)} - {"hash", "revision", "attempts"}
 
 
 def test_the_hash_does_not_see_what_may_differ_between_replicas() -> None:

@@ -58,7 +58,7 @@ def test_the_docs_name_every_word_on_the_wire(word: str) -> None:
 def test_the_docs_name_every_header_topic_limit_and_the_namespace() -> None:
     for header in cloudevents.ATTRIBUTE_HEADERS | {"traceparent"}:
         assert f"`{header}`" in TEXT
-    ours = (topics.RUNS, topics.OUTCOMES, topics.PLANS, topics.BREAKERS)
+    ours = (topics.RUNS, topics.OUTCOMES, topics.PLANS, topics.MANIFESTS, topics.BREAKERS)
     for topic in (*ours, "<service>.events", "<service>.commands"):
         assert f"`{topic}`" in TEXT
     for limit in fields(Limits):

@@ -82,17 +82,36 @@ def test_an_unknown_authorization_is_refused(gateway: Gateway) -> None:
         assert not answer.ok
 
 
-def test_settling_a_known_key_returns_its_answer(gateway: Gateway) -> None:
+def test_finds_the_answer_of_a_key_and_changes_nothing(gateway: Gateway) -> None:
+    assert gateway.find("a" * 16, now=NOW) is None
     answer = authorize(gateway)
-    assert gateway.settle("a" * 16, now=NOW) == answer
+    assert gateway.find("a" * 16, now=NOW) == answer
+    assert whats(gateway) == ["authorized"]
 
 
-def test_settling_an_unknown_key_voids_it_for_ever(gateway: Gateway) -> None:
-    settled = gateway.settle("a" * 16, now=NOW)
-    assert (settled.ok, settled.reason) == (False, "never reached")
-    assert authorize(gateway) == settled
-    assert gateway.settle("a" * 16, now=after(1)) == settled
-    assert gateway.ledger() == []
+def test_a_forgotten_key_is_a_new_one() -> None:
+    gateway = Gateway(forgets_after=timedelta(seconds=60))
+    authorize(gateway)
+    authorize(gateway, now=after(59))
+    assert whats(gateway) == ["authorized"]
+    authorize(gateway, now=after(60))
+    assert whats(gateway) == ["authorized", "authorized"]
+
+
+def test_a_late_answer_is_of_something_done_at_once(gateway: Gateway) -> None:
+    assert authorize(gateway, card="card-late") == Wait(key="a" * 16, until=after(3))
+    assert whats(gateway) == ["authorized"]
+    assert gateway.answer_to("a" * 16, now=after(3)).ok
+    assert authorize(gateway, card="card-late", now=after(1)) == gateway.find("a" * 16, now=after(1))
+
+
+def test_a_call_that_comes_twice_is_carried_out_once(gateway: Gateway) -> None:
+    authorization = authorized(gateway, card="card-twice")
+    answer = gateway.capture("c", authorization=authorization, now=NOW)
+    assert isinstance(answer, Answer)
+    assert answer.ok
+    assert gateway.calls("order-1", "capture") == 2
+    assert whats(gateway) == ["authorized", "captured"]
 
 
 def test_declines(gateway: Gateway) -> None:
@@ -125,9 +144,9 @@ def test_is_down_for_everything_until_repaired(gateway: Gateway) -> None:
     with pytest.raises(GatewayDown):
         authorize(gateway, card="card-down")
     with pytest.raises(GatewayDown):
-        gateway.settle("a" * 16, now=NOW)
+        gateway.find("a" * 16, now=NOW)
     gateway.repair("card-down")
-    assert gateway.settle("a" * 16, now=NOW).reason == "never reached"
+    assert gateway.find("a" * 16, now=NOW) is None
 
 
 def test_a_hung_call_is_carried_out_once_though_nobody_waits(gateway: Gateway) -> None:
@@ -138,18 +157,12 @@ def test_a_hung_call_is_carried_out_once_though_nobody_waits(gateway: Gateway) -
     assert whats(gateway) == ["authorized"]
     with pytest.raises(GatewayDown):
         gateway.answer_to("c", now=after(5))
-    assert gateway.settle("c", now=after(6)).ok
+    assert gateway.find("c", now=after(5)) is None
+    found = gateway.find("c", now=after(6))
+    assert found is not None
+    assert found.ok
     assert [(entry.what, entry.at) for entry in gateway.ledger()] == [("authorized", NOW), ("captured", after(6))]
     assert gateway.capture("c", authorization=authorization, now=after(7)) == gateway.answer_to("c", now=after(7))
-
-
-def test_settling_a_hung_call_keeps_it_from_ever_happening(gateway: Gateway) -> None:
-    authorization = authorized(gateway, card="card-hangs")
-    gateway.capture("c", authorization=authorization, now=NOW)
-    settled = gateway.settle("c", now=after(5.9))
-    assert settled.reason == "never reached"
-    assert gateway.answer_to("c", now=after(60)) == settled
-    assert whats(gateway) == ["authorized"]
 
 
 def test_answers_survive_the_process(tmp_path: Path) -> None:

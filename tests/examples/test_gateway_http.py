@@ -32,8 +32,8 @@ async def test_speaks_like_the_gateway_itself() -> None:
         charged = await door.capture("c", authorization=held.reference)
         assert charged == Answer(key="c", ok=True, reference="charge-c", amount=700)
         assert not (await door.void("v", authorization=held.reference)).ok
-        assert await door.settle("c") == charged
-        assert (await door.settle("x")).reason == "never reached"
+        assert await door.find("c") == charged
+        assert await door.find("x") is None
         entries, still_open = await door.books()
     assert entries == gateway.ledger()
     assert still_open == []
@@ -57,7 +57,7 @@ async def test_malformed_requests_are_refused(content: bytes) -> None:
 async def test_nobody_listening_is_a_gateway_that_is_down() -> None:
     async with httpx.AsyncClient(base_url="http://127.0.0.1:1") as client:
         with pytest.raises(GatewayDown):
-            await HttpGateway(client).settle(KEY)
+            await HttpGateway(client).find(KEY)
 
 
 def free_port() -> int:

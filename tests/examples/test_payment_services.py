@@ -16,11 +16,19 @@ from examples.payment.gateway_doors import LocalGateway
 from examples.payment.heartbeat import BEAT_SECONDS, beat, is_alive
 from examples.payment.ordering import order_of
 from examples.payment.orders_http import orders_app
-from examples.payment.payment import NotVoided, authorize, capture, use_gateway, void_authorization
+from examples.payment.payment import (
+    NotVoided,
+    authorize,
+    capture,
+    find_authorization,
+    find_charge,
+    use_gateway,
+    void_authorization,
+)
 from examples.payment.services import SERVICES
 from examples.payment.shipping import NoPlace, ship
 from examples.payment.watch import Screen, Trail
-from saga import Purpose, Run
+from saga import NOT_FOUND, Run
 from saga.app import App, Coordinator
 
 pytestmark = pytest.mark.anyio
@@ -38,8 +46,8 @@ def reserved(card: str = "card-ok") -> StockReserved:
     return StockReserved(order_id="order-1", amount=500, card=card, city="Berlin")
 
 
-def run(step: str, *, purpose: Purpose = Purpose.ACT, attempt: int = 1) -> Run:
-    return Run(saga_id="saga-1", step=step, idempotency_key=step, purpose=purpose, attempt=attempt)
+def run(step: str, *, attempt: int = 1) -> Run:
+    return Run(saga_id="saga-1", step=step, idempotency_key=step, attempt=attempt)
 
 
 # --- handlers are plain functions -----------------------------------------------------------------------------
@@ -62,19 +70,19 @@ async def test_a_declined_card_is_a_refusal(gateway: Gateway) -> None:
     assert gateway.ledger() == []
 
 
-async def test_resolving_asks_and_never_acts(gateway: Gateway) -> None:
-    settled = await authorize(reserved(), run("authorize", purpose=Purpose.RESOLVE))
-    assert settled == Declined(reason="never reached")
-    assert await authorize(reserved(), run("authorize")) == settled
+async def test_a_probe_asks_and_never_acts(gateway: Gateway) -> None:
+    assert await find_authorization(reserved(), run("authorize")) is NOT_FOUND
     assert gateway.ledger() == []
+    authorized = await authorize(reserved(), run("authorize"))
+    assert await find_authorization(reserved(), run("authorize")) == authorized
 
 
-async def test_resolving_finds_what_was_done(gateway: Gateway) -> None:
+async def test_a_probe_finds_what_was_done(gateway: Gateway) -> None:
     authorized = await authorize(reserved("card-lost-answer"), run("authorize"))
     assert isinstance(authorized, Authorized)
     with pytest.raises(GatewayDown):
         await capture(authorized, run("capture"))
-    captured = await capture(authorized, run("capture", purpose=Purpose.RESOLVE))
+    captured = await find_charge(authorized, run("capture"))
     assert isinstance(captured, Captured)
     assert [entry.what for entry in gateway.ledger()] == ["authorized", "captured"]
 

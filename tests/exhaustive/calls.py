@@ -11,7 +11,7 @@ from saga._core.doubt import Memory, Question
 from saga._core.plan import Undoing
 from saga._core.rows import RunRow, TakenRun
 from tests.exhaustive.ledger import Mark, Standing
-from tests.exhaustive.places import NOW, STORED, Move, OutsideCall, Place, Service, outcomes, sorted_calls
+from tests.exhaustive.places import NOW, STORED, Move, OutsideCall, Place, Service, live, outcomes, sorted_calls
 
 MOST_CALLS = 2
 OK = Emitted(type="", payload=b"")
@@ -65,7 +65,7 @@ class Caller:
         step = self._topology.steps[call.key.step]
         row = place.run(call.key)
         assert row is not None
-        mark = place.mark(step.name)
+        mark = place.mark(row.key)
         if call.work is Work.COMPENSATE:
             undone = self._service.undone(place, row, repeatable=True)
             yield self._returned("call: undone", undone, call, OK)
@@ -80,14 +80,13 @@ class Caller:
             yield self._returned("probe: nothing found", place, call, self._nothing_found(place, call, row))
             yield self._returned("probe: no answer", place, call, self._raised)
             return
-        cause = row.causes[0].step
         yield self._returned("call: never arrived", place, call, self._raised)
-        for emitted in outcomes(step):
-            live = place.marked(Mark(step=step.name, standing=Standing.LIVE, emitted=emitted, cause=cause))
-            yield self._returned("call: happened", live, call, Emitted(type=emitted, payload=b""))
-            yield self._returned("call: happened, answer lost", live, call, self._raised)
+        for emitted in outcomes(step, self._service.scenario.counts):
+            there = place.marked(live(row, emitted))
+            yield self._returned("call: happened", there, call, emitted)
+            yield self._returned("call: happened, answer lost", there, call, self._raised)
         for refusal in step.refuses:
-            no = place.marked(Mark(step=step.name, standing=Standing.REFUSED, emitted=refusal, cause=cause))
+            no = place.marked(Mark(key=row.key, standing=Standing.REFUSED, emitted=refusal, causes=row.causes))
             yield self._returned("call: refused", no, call, Refused(type=refusal, payload=b"{}"))
             yield self._returned("call: refused, answer lost", no, call, self._raised)
 
@@ -131,4 +130,4 @@ class Caller:
 def _same(mark: Mark) -> AnswerFromOutside:
     if mark.standing is Standing.REFUSED:
         return Refused(type=mark.emitted, payload=b"{}")
-    return Emitted(type=mark.emitted, payload=b"")
+    return Emitted(type=mark.emitted, payload=b"", fan_out=mark.fan_out)

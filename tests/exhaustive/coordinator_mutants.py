@@ -75,15 +75,15 @@ COORDINATOR_MUTANTS = (
     mutant(
         "outside calls without an answer are undone",
         closure,
-        "return step.effects is Effects.EXTERNAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
+        "return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
         "return False",
         s.EXTERNAL_STEP,
     ),
     mutant(
         "failed outside calls are undone",
         closure,
-        "return step.effects is Effects.EXTERNAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
-        "return step.effects is Effects.EXTERNAL and fact.status is RunStatus.INTENT",
+        "return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
+        "return step.effects is not Effects.LOCAL and fact.status is RunStatus.INTENT",
         s.EXTERNAL_STEP,
     ),
     mutant(
@@ -103,7 +103,7 @@ COORDINATOR_MUTANTS = (
     mutant(
         "nothing completes once an undo has begun",
         coordinator,
-        "if not instance.undos and is_complete(topology, instance):",
+        "if not instance.undos and (not _is_called_back(topology, instance)) and is_complete(topology, instance):",
         "if is_complete(topology, instance):",
         s.PARALLEL,
     ),
@@ -124,14 +124,14 @@ COORDINATOR_MUTANTS = (
     mutant(
         "what has ended stays as it is",
         coordinator,
-        "    if instance.phase in ENDED:\n        return Decision(instance=instance, effects=())\n",
+        "    elif instance.phase in ENDED:\n        return Decision(instance=instance, effects=())\n",
         "",
         s.SEQUENCE,
     ),
     mutant(
         "a late completion is seen while closing",
         coordinator,
-        "if not instance.undos and is_complete(topology, instance):",
+        "if not instance.undos and (not _is_called_back(topology, instance)) and is_complete(topology, instance):",
         "if instance.phase is Phase.RUNNING and is_complete(topology, instance):",
         s.PIVOT_IN_THE_MIDDLE,
     ),

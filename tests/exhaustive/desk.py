@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from saga._core.bodies import CancelRequested, Close, Report, RunReported, Undo, Undone
+from saga._core.bodies import CancelRequested, Close, Report, RunReported, Settled, Undo, Undone
 from saga._core.coordinator import Due
-from saga._core.effects import Effect, SendClose, SendUndo, Tell
+from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
 from saga._core.instance import ENDED, Instance, Phase, UndoStep, instance_of, instance_row
 from saga._core.rows import InstanceRow
 from saga._core.words import RANK, Ending, RunKey, RunStatus
@@ -35,6 +35,7 @@ class Desk:
     def __init__(self, scenario: Scenario, rules: Rules) -> None:
         """Explore under `rules`."""
         self._topology = scenario.topology
+        self._is_child = bool(scenario.parent)
         self._rules = rules
 
     def first(self) -> InstanceRow:
@@ -49,6 +50,10 @@ class Desk:
         """Return what follows from a cancel."""
         return self._decide(row, CancelRequested(reason="asked"), NOW, "cancel")
 
+    def settle(self, row: InstanceRow) -> Decided:
+        """Return what follows when the parent of a child saga has completed."""
+        return self._decide(row, Settled(), NOW, "settled")
+
     def time(self, row: InstanceRow) -> Decided:
         """Return what follows from a timeout that passes now; commands without an answer are sent again."""
         return self._decide(row, Due(), TIMEOUT, "due")
@@ -57,10 +62,12 @@ class Desk:
         before = instance_of(row)
         decision = self._rules.decide(self._topology, before, received, now)
         after = decision.instance
+        if self._is_child and after.phase is Phase.COMPLETED and not after.settled:
+            raise Violation("a child saga completed for good before its parent")
         _check(before, after, decision.effects)
         if after.phase is not before.phase:
             label = f"{label}: {before.phase.value} -> {after.phase.value}"
-        sent = tuple(_message(effect) for effect in decision.effects if not isinstance(effect, Tell))
+        sent = tuple(_message(effect) for effect in decision.effects if not isinstance(effect, Tell | SettleChild))
         return Decided(label=label, row=_row(after), sent=sent)
 
 
@@ -78,9 +85,12 @@ def settled_for_ever(instance: Instance, report: Report) -> bool:
             return False
 
 
-def _message(effect: SendClose | SendUndo) -> Message:
+def _message(effect: Effect) -> Message:
     if isinstance(effect, SendClose):
         return Order(effect.service, Close())
+    if isinstance(effect, Send):
+        return Order(effect.service, effect.command)
+    assert isinstance(effect, SendUndo)
     return Order(effect.key.service, Undo(step=effect.key.step, branch=effect.key.branch))
 
 
@@ -91,7 +101,10 @@ def _check(before: Instance, after: Instance, effects: Sequence[Effect]) -> None
             raise Violation(f"a saga that was {before.phase.value} went on")
         return
     endings = [outcome.ending for outcome in told if outcome.ending is not Ending.STUCK]
-    if endings != ([ENDINGS[after.phase]] if after.phase in ENDED else []):
+    wanted = [ENDINGS[after.phase]] if after.phase in ENDED else []
+    if after.phase is Phase.READY and before.phase is not Phase.READY:
+        wanted = [Ending.COMPLETED]
+    if endings != wanted:
         raise Violation(f"told {endings} about a saga that is {after.phase.value}")
     if len(told) > 1:
         raise Violation("told two outcomes at once")

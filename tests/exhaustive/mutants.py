@@ -7,8 +7,9 @@ from tests.exhaustive import scenarios as s
 from tests.exhaustive.coordinator_mutants import COORDINATOR_MUTANTS
 from tests.exhaustive.mutant import mutant
 from tests.exhaustive.participant_mutants import PARTICIPANT_MUTANTS
+from tests.exhaustive.shape_mutants import SHAPE_MUTANTS
 
-MUTANTS = (*PARTICIPANT_MUTANTS, *COORDINATOR_MUTANTS)
+MUTANTS = (*PARTICIPANT_MUTANTS, *COORDINATOR_MUTANTS, *SHAPE_MUTANTS)
 """Guards without which the exploration finds a broken promise."""
 
 EQUIVALENT = (
@@ -16,8 +17,8 @@ EQUIVALENT = (
     mutant(
         "nothing new runs while the gate is closing",
         participant,
-        "    if gate is not None and gate.state is GateState.CLOSING:\n        return Meeting.HELD\n",
-        "",
+        "if gate is not None and (gate.state is GateState.CLOSING or gate.mark is Mark.HELD):",
+        "if gate is not None and gate.mark is Mark.HELD:",
         s.PIVOT_IN_DOUBT,
     ),
     # An undo is only sent once its service has closed; the second lock is for a database put back to a backup.

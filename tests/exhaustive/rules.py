@@ -10,14 +10,26 @@ from datetime import datetime
 from types import FunctionType, ModuleType
 from typing import Any
 
-from saga._core import answers, closure, coordinator, doubt, learning, participant
+from saga._core import (
+    answers,
+    children,
+    closure,
+    coordinator,
+    deadlines,
+    doubt,
+    gathering,
+    interventions,
+    learning,
+    participant,
+    verbs,
+)
 from saga._core.answers import AnswerFromOutside, Work
 from saga._core.bodies import RunFact
 from saga._core.coordinator import Decision, Input
 from saga._core.doubt import Question
 from saga._core.instance import Instance
 from saga._core.participant import Compensate, Meeting, Turn
-from saga._core.plan import Topology
+from saga._core.plan import PlanStep, Topology
 from saga._core.rows import RunRow
 
 
@@ -39,9 +51,25 @@ class Rules:
     work_of: Callable[[RunRow], Work]
     question: Callable[..., Question]
     nothing_found: Callable[..., AnswerFromOutside]
+    gather: Callable[..., RunRow]
+    is_gathered: Callable[[PlanStep, RunRow], bool]
+    takers: Callable[[Topology, str, str], tuple[PlanStep, ...]]
+    child_ended: Callable[..., Turn]
 
 
-MODULES = (closure, learning, coordinator, participant, answers, doubt)
+MODULES = (
+    gathering,
+    closure,
+    deadlines,
+    learning,
+    verbs,
+    coordinator,
+    participant,
+    answers,
+    doubt,
+    children,
+    interventions,
+)
 """The modules that make the decisions, each after those it imports from."""
 
 Space = dict[str, Any]
@@ -64,6 +92,10 @@ def _rules(spaces: Mapping[ModuleType, Space]) -> Rules:
         work_of=answering["work_of"],
         question=spaces[doubt]["question"],
         nothing_found=spaces[doubt]["nothing_found"],
+        gather=spaces[gathering]["gather"],
+        is_gathered=spaces[gathering]["is_gathered"],
+        takers=spaces[closure]["takers"],
+        child_ended=spaces[children]["child_ended"],
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from saga._core.plan import Plan, PlanStep, Topology, Undoing, topology_of
+from saga._core.plan import Plan, PlanInput, PlanStep, Topology, Undoing, topology_of
 from saga._core.plan_check import draft_problems
 from saga._core.plan_graph import Draft
-from saga._core.words import Effects, StepKind
+from saga._core.words import Effects, RunKey, StepKind, Takes
 
 START = "shop.start"
 START_EVENT = "started.v1"
@@ -26,6 +26,7 @@ class Bounds(NamedTuple):
     deadlines: int = 0
     cancels: int = 0
     takeovers: int = 0
+    settles: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +34,9 @@ class Scenario:
     """Be a plan and what its steps can do.
 
     `fails` are local steps that may use up their attempts, `sticks` the steps whose compensation may
-    fail for good, `probed` the outside steps with a `confirm`.
+    fail for good, `probed` the outside steps with a `confirm`. `counts` are how many elements a fan-out may
+    have. `parent` is the run that has started the saga, if it is a child. `late` lets its timeout pass in every
+    exploration.
     """
 
     name: str
@@ -42,6 +45,9 @@ class Scenario:
     fails: frozenset[str] = frozenset()
     sticks: frozenset[str] = frozenset()
     probed: frozenset[str] = frozenset()
+    counts: tuple[int, ...] = (2,)
+    parent: tuple[RunKey, ...] = ()
+    late: bool = False
 
     @property
     def external(self) -> bool:
@@ -60,6 +66,9 @@ def step(
     ends: bool = False,
     refuses: bool = False,
     undoing: Undoing | None = None,
+    joins: tuple[PlanInput, ...] = (),
+    fan_out: str = "",
+    child: str = "",
 ) -> PlanStep:
     """Return a step; its compensation is of the kind its action is, the pivot and what is certain has none."""
     if undoing is None and kind is StepKind.STEP:
@@ -67,14 +76,22 @@ def step(
     return PlanStep(
         name=name,
         kind=kind,
-        effects=Effects.EXTERNAL if external else Effects.LOCAL,
+        effects=Effects.CHILD if child else Effects.EXTERNAL if external else Effects.LOCAL,
         reacts_to=reacts_to,
         emits=emits,
         ends=ends or not emits,
         refuses=("no.v1",) if refuses else (),
         undoing=undoing or Undoing.NEVER,
         timeout_ms=1_000,
+        joins=joins,
+        fan_out=fan_out,
+        child=child,
     )
+
+
+def every(event: str) -> PlanInput:
+    """Take an event of every branch."""
+    return PlanInput(event=event, takes=Takes.EVERY)
 
 
 def topology(name: str, *steps: PlanStep) -> Topology:
@@ -282,7 +299,100 @@ PROBED_PIVOT = Scenario(
     probed=frozenset({"b.capture"}),
 )
 
+FAN_OUT = Scenario(
+    name="fan-out over two or nothing and its gather",
+    topology=topology(
+        "fan-out",
+        step("a.split", START_EVENT, "part.v1", fan_out="part.v1"),
+        step("b.each", "part.v1", "made.v1", refuses=True),
+        step("c.gather", "", joins=(every("made.v1"),), refuses=True),
+    ),
+    counts=(0, 2),
+)
+
+FAN_OUT_THAT_NOBODY_GATHERS = Scenario(
+    name="fan-out over two that nobody gathers",
+    topology=topology(
+        "fan-ends",
+        step("a.split", START_EVENT, "part.v1", fan_out="part.v1"),
+        step("b.each", "part.v1", refuses=True),
+    ),
+)
+
+FAN_OUT_BEFORE_THE_PIVOT = Scenario(
+    name="fan-out over two before the pivot",
+    topology=topology(
+        "fan-pivot",
+        step("a.split", START_EVENT, "part.v1", fan_out="part.v1"),
+        step("b.each", "part.v1", "made.v1"),
+        step("c.capture", "", kind=PIVOT, joins=(every("made.v1"),), refuses=True),
+    ),
+    fails=frozenset({"b.each"}),
+)
+
+JOIN = Scenario(
+    name="join of two parallel ways",
+    topology=topology(
+        "join",
+        step("a.left", START_EVENT, "left.v1"),
+        step("b.right", START_EVENT, "right.v1", refuses=True),
+        step("c.both", "", joins=(PlanInput(event="left.v1"), PlanInput(event="right.v1")), refuses=True),
+    ),
+)
+
+JOINING_PIVOT = Scenario(
+    name="outside pivot that joins",
+    topology=topology(
+        "joining-pivot",
+        step("a.left", START_EVENT, "left.v1"),
+        step("b.right", START_EVENT, "right.v1"),
+        step(
+            "a.capture",
+            "",
+            joins=(PlanInput(event="left.v1"), PlanInput(event="right.v1")),
+            kind=PIVOT,
+            external=True,
+            refuses=True,
+        ),
+    ),
+)
+
+PARENT = Scenario(
+    name="child saga beside a step that refuses",
+    topology=topology(
+        "parent",
+        step("a.child", START_EVENT, "grown.v1", child="child.v1", undoing=Undoing.CHILD),
+        step("b.beside", START_EVENT, refuses=True),
+        step("c.after", "grown.v1", refuses=True),
+    ),
+)
+
+CHILD = Scenario(
+    name="a child saga itself",
+    topology=topology(
+        "child",
+        step("a.one", START_EVENT, "one.v1"),
+        step("b.two", "one.v1", refuses=True),
+    ),
+    parent=(RunKey(step="parent.step"),),
+)
+
+LATE_CHILD = Scenario(
+    name="a child saga that may be late",
+    topology=topology("late-child", step("a.one", START_EVENT, "one.v1"), step("b.two", "one.v1")),
+    parent=(RunKey(step="parent.step"),),
+    late=True,
+)
+
 SCENARIOS = (
+    LATE_CHILD,
+    FAN_OUT,
+    FAN_OUT_THAT_NOBODY_GATHERS,
+    FAN_OUT_BEFORE_THE_PIVOT,
+    JOIN,
+    JOINING_PIVOT,
+    PARENT,
+    CHILD,
     SEQUENCE,
     PARALLEL,
     PIVOT_IN_THE_MIDDLE,
@@ -302,7 +412,12 @@ SCENARIOS = (
     PROBED_PIVOT,
 )
 
-EVERY_BUILD = (Bounds(duplicates=1, cancels=1), Bounds(deadlines=1), Bounds(cancels=1, takeovers=1))
+EVERY_BUILD = (
+    Bounds(duplicates=1, cancels=1),
+    Bounds(deadlines=1),
+    Bounds(cancels=1, takeovers=1),
+    Bounds(cancels=1, settles=1),
+)
 
 FULL = (
     Bounds(deadlines=1, cancels=1),

@@ -84,7 +84,10 @@ HAPPENS = frozenset(
 
 def _cases(every: tuple[Bounds, ...]) -> list[tuple[Scenario, Bounds]]:
     return [
-        (scenario, bounds) for scenario in SCENARIOS for bounds in every if scenario.external or not bounds.takeovers
+        (scenario, bounds)
+        for scenario in SCENARIOS
+        for bounds in every
+        if (scenario.external or not bounds.takeovers) and (scenario.parent or not bounds.settles)
     ]
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from saga._core.instance import ENDED, Instance, instance_of
+from saga._core.instance import ENDED, Instance, Phase, instance_of
 from saga._core.rows import InstanceRow
 from saga._core.words import Cause
 from tests.exhaustive.calls import Caller
 from tests.exhaustive.desk import Decided, Desk, settled_for_ever
 from tests.exhaustive.ledger import Ledger, Violation, check_change, check_end
-from tests.exhaustive.places import Arrival, Message, Move, Order, Place, Service
+from tests.exhaustive.places import Arrival, ChildCancel, ChildTold, Message, Move, Order, Place, Service
 from tests.exhaustive.rules import Rules
 from tests.exhaustive.scenarios import Bounds, Scenario
 
@@ -65,6 +65,20 @@ class Interned(Generic[Thing]):
         return number
 
 
+def _moves(service: Service, before: Place, message: Message) -> Iterator[Move]:
+    match message:
+        case Arrival():
+            return service.arrive(before, message)
+        case Order(command=command):
+            return service.obey(before, command)
+        case ChildCancel(key=key):
+            return service.cancel_child(before, key)
+        case ChildTold():
+            return service.child_told(before, message)
+        case _:
+            return iter(())
+
+
 class World:
     """Yield what can happen next, and check what has."""
 
@@ -99,11 +113,14 @@ class World:
         starter = self._services[self._index[self._topology.plan.starter]]
         start = starter.first().runs[0]
         flying = [self._messages.number(message) for message in starter.published(start)]
+        bounds = bounds._replace(deadlines=1) if self.scenario.late else bounds
         return State(self._instances.number(self._desk.first()), places, tuple(sorted(flying)), bounds)
 
     def has_ended(self, state: State) -> bool:
         """Return whether the saga has ended, or waits for a person because an undo has failed for good."""
         instance = self.instance(state.instance)
+        if instance.phase is Phase.READY:
+            return instance.cause is None
         return instance.phase in ENDED or (bool(self.scenario.sticks) and instance.stuck is Cause.UNDO_FAILED)
 
     def instance(self, number: int) -> Instance:
@@ -138,6 +155,9 @@ class World:
         if budgets.deadlines:
             left = budgets._replace(deadlines=budgets.deadlines - 1)
             yield from self._whim(state, self._time(state.instance, cancel=False), left)
+        if budgets.settles and self.instance(state.instance).phase is Phase.READY:
+            left = budgets._replace(settles=0, cancels=0)
+            yield from self._whim(state, self._settle(state.instance), left)
         if budgets.cancels:
             left = budgets._replace(cancels=budgets.cancels - 1)
             yield from self._whim(state, self._time(state.instance, cancel=True), left)
@@ -169,6 +189,8 @@ class World:
                 return self._index[step.partition(".")[0]]
             case Order(service=service):
                 return self._index[service]
+            case ChildCancel(key=key) | ChildTold(key=key):
+                return self._index[key.service]
             case _:
                 return -1
 
@@ -180,20 +202,14 @@ class World:
         if (place, number) not in self._delivered:
             service, message = self._services[at], self._messages.things[number]
             before = self._places.things[place][1]
-            moves = (
-                service.arrive(before, message)
-                if isinstance(message, Arrival)
-                else service.obey(before, message.command)
-                if isinstance(message, Order)
-                else ()
-            )
-            self._delivered[place, number] = self._steps(at, moves)
+            self._delivered[place, number] = self._steps(at, _moves(service, before, message))
         return [(step, at) for step in self._delivered[place, number]]
 
     def _go_on(self, place: int) -> tuple[Step, ...]:
         if place not in self._inside:
             at, before = self._places.things[place]
-            self._inside[place] = self._steps(at, self._callers[at].go_on(before))
+            inside = [*self._callers[at].go_on(before), *self._services[at].grow(before)]
+            self._inside[place] = self._steps(at, inside)
         return self._inside[place]
 
     def _steps(self, at: int, moves: Iterable[Move]) -> tuple[Step, ...]:
@@ -210,7 +226,7 @@ class World:
     def _hear(self, instance: int, number: int) -> Step:
         if (instance, number) not in self._heard:
             report = self._messages.things[number]
-            assert not isinstance(report, Arrival | Order)
+            assert not isinstance(report, Arrival | Order | ChildCancel | ChildTold)
             self._heard[instance, number] = self._decided(self._desk.hear(self._instances.things[instance], report))
         return self._heard[instance, number]
 
@@ -219,6 +235,9 @@ class World:
             row = self._instances.things[instance]
             self._timed[instance, cancel] = self._decided(self._desk.cancel(row) if cancel else self._desk.time(row))
         return self._timed[instance, cancel]
+
+    def _settle(self, instance: int) -> Step:
+        return self._decided(self._desk.settle(self._instances.things[instance]))
 
     def _decided(self, decided: Decided) -> Step:
         sent = tuple(self._messages.number(message) for message in decided.sent)
@@ -244,7 +263,7 @@ class World:
 
     def _dull_label(self, instance: int, component: int, number: int) -> str:
         message = self._messages.things[number]
-        if isinstance(message, Order):
+        if isinstance(message, Order | ChildCancel | ChildTold):
             return ""
         if isinstance(message, Arrival):
             state = State(instance, (component,) * len(self._services), (), Bounds())
@@ -259,7 +278,7 @@ class World:
     # --- invariants --------------------------------------------------------------------------------------------
 
     def _ledger(self, places: tuple[int, ...]) -> Ledger:
-        return {mark.step: mark for place in places for mark in self._places.things[place][1].marks}
+        return {mark.key: mark for place in places for mark in self._places.things[place][1].marks}
 
     def _check(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         check_change(self._topology, self._ledger(before), self._ledger(after))

@@ -94,7 +94,7 @@ class ShapeWorld:
     place: Start[Ordered] = field(init=False)
     approve: Receive[Approved] = field(init=False)
 
-    def __post_init__(self) -> None:  # noqa: C901 - one function for each step
+    def __post_init__(self) -> None:  # noqa: C901, PLR0915 - one function for each step
         """Declare the parent `delivery` and the child `trip`."""
         delivery = Saga("delivery", version=1, timeout=self.timeout)
         trip = Saga("trip", version=1, timeout=timedelta(minutes=1))

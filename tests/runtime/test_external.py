@@ -15,7 +15,21 @@ import pytest
 import trio.testing
 
 from outbox.urls import open_coordination_store, open_store
-from saga import NOT_FOUND, Dependency, Ending, Event, NotFound, Purpose, Refusal, Retry, Run, Saga, Service, Start
+from saga import (
+    NOT_FOUND,
+    Dependency,
+    Ended,
+    Ending,
+    Event,
+    NotFound,
+    Purpose,
+    Refusal,
+    Retry,
+    Run,
+    Saga,
+    Service,
+    Start,
+)
 from saga.app import App, Coordinator, Tuning
 from saga.ports import Claim, Store
 from tests.runtime.world import VirtualClock
@@ -299,6 +313,12 @@ async def test_after_a_crash_before_the_call_the_same_key_is_called() -> None:
     assert (till.calls, len(till.keys), till.outside.owed) == (["call act", "probe", "call act"], 1, 1)
 
 
+async def test_a_call_may_have_begun_as_late_as_its_lease_allows() -> None:
+    till = Till([hangs, charges])
+    assert await bought_after_a_crash(till, away_seconds=IN_FLIGHT.total_seconds()) is Ending.COMPLETED
+    assert (till.calls, len(till.keys)) == (["call act", "probe", "call act"], 1)
+
+
 async def test_without_a_probe_the_same_call_is_made_again_after_a_crash() -> None:
     till = Till([hangs, charges], probed=False)
     assert await bought_after_a_crash(till) is Ending.COMPLETED
@@ -307,7 +327,7 @@ async def test_without_a_probe_the_same_call_is_made_again_after_a_crash() -> No
 
 async def test_a_call_proven_not_to_have_happened_is_made_anew_with_another_key() -> None:
     till = Till([hangs, charges])
-    assert await bought_after_a_crash(till, away_seconds=IN_FLIGHT.total_seconds()) is Ending.COMPLETED
+    assert await bought_after_a_crash(till, away_seconds=IN_FLIGHT.total_seconds() + 15) is Ending.COMPLETED
     assert (till.calls, len(till.keys), till.outside.owed) == (["call act", "probe", "call act"], 2, 1)
 
 

@@ -18,7 +18,7 @@ from outbox.urls import open_coordination_store, open_store
 from saga import Dependency, Ended, Ending, Event, Purpose, Retry, Run, Saga, Service
 from saga._core.bodies import Undo
 from saga._core.cloudevents import message
-from saga._core.emit import command
+from saga._core.emit import About, command
 from saga._core.envelope import Delivery, Envelope
 from saga._core.ids import saga_id_of
 from saga._core.manifest import manifest_of
@@ -31,11 +31,11 @@ from saga._core.words import Kind, Reason, RunStatus
 from saga._runtime.beating import Hold
 from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import call
-from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.participant import Participant
 from saga._runtime.pending import PendingWork
 from saga._runtime.planbook import PlanBook
 from saga._runtime.tracing import NullTracer
+from saga._runtime.trouble import HandlerTrouble
 from saga.app import App, Coordinator, Tuning
 from saga.errors import CommitUnknown, Contended, StoreUnavailable
 from saga.ports import Beat, Claim, GroupSpec, ParticipantStore, Store
@@ -584,12 +584,14 @@ async def test_a_command_to_undo_the_start_does_not_stop_the_intake() -> None:
         row = command(
             Undo(step="orders.start", branch=""),
             service="orders",
-            saga_id=handle.saga_id,
-            plan=plan.hash,
-            tenant="",
-            expires_at=now + timedelta(days=1),
-            now=now,
-            traceparent="",
+            about=About(
+                saga_id=handle.saga_id,
+                plan=plan.hash,
+                tenant="",
+                expires_at=now + timedelta(days=1),
+                now=now,
+                traceparent="",
+            ),
         )
         async with there.transport.publisher() as publisher, anyio.create_task_group() as tasks:
             tasks.start_soon(publisher.publish, list(messages_of(row)))

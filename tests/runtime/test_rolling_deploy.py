@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -14,6 +15,9 @@ import trio.testing
 
 from outbox.urls import open_coordination_store, open_store
 from saga import PlanError, PlanUnknown
+from saga._core.resolve import resolve_all
+from saga._runtime.planbook import PlanBook
+from saga.ports import Transport
 from tests.runtime.fleet import Code, Fleet, Ordered, Placed, Replica, fleet, write_plan
 from tests.runtime.world import TUNING, VirtualClock
 from transports import MemoryTransport
@@ -78,8 +82,8 @@ async def test_a_deploy_with_the_coordinator_first_loses_nothing(tmp_path: Path)
         ended = await there.ended(len(started))
         assert dict.fromkeys(started, "completed") == ended
         effects = await there.effects()
-    assert effects["reserve"] == effects["ship"] == len(started)
-    assert 0 < effects["pack"] < len(started), "some sagas ran under each plan"
+        assert effects["reserve"] == effects["ship"] == len(started)
+        assert 0 < effects["pack"] < len(started), "some sagas ran under each plan"
     assert [row for row in old.seen if row[0] == "ship"], "the old replica has shipped some"
 
 
@@ -197,10 +201,39 @@ async def test_two_versions_run_side_by_side_and_nothing_waits(tmp_path: Path) -
         assert orders.app.context("orders").counts.get("dead", 0) == 0
 
 
-def test_a_starter_without_a_matching_plan_says_so() -> None:
-    from saga._core.resolve import resolve_all
-    from saga._runtime.planbook import PlanBook
+class Deaf:
+    """Be a transport that never tells of a plan."""
 
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+
+    @asynccontextmanager
+    async def table(self, topic: str) -> AsyncGenerator[Any]:
+        async with self._inner.table("saga.manifests" if topic == "saga.plans" else topic) as table:
+            yield table
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+async def test_a_coordinator_finds_a_plan_in_its_database_that_it_has_not_heard_of(tmp_path: Path) -> None:
+    old, new = Code(today=False), Code(today=True)
+    async with virtual_fleet() as there:
+        heard = there.transport
+        there.transport = cast("Transport", Deaf(heard))
+        deaf = await there.coordinate(write_plan(tmp_path / "old", old.plan()), "old")
+        there.transport = heard
+        coordinator = await there.coordinate(write_plan(tmp_path / "new", new.plan(2)), "new")
+        for name, service in new.services.items():
+            await there.up([service], name)
+        await coordinator.leave()
+        assert {plan.revision for plan in deaf.app.plans} == {1}
+        handle = await new.place(Placed(order="1"))
+        assert await there.ended(1, at_most_seconds=30) == {handle.saga_id: "completed"}
+        assert {plan.revision for plan in deaf.app.plans} == {1, 2}
+
+
+def test_a_starter_without_a_matching_plan_says_so() -> None:
     old, new = Code(today=False), Code(today=True)
     book = PlanBook(resolve_all([old.services["shipping"]]))
     book.learn(new.plan(2))

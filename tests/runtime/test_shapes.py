@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -10,7 +11,7 @@ from trio.testing import MockClock
 from saga import Cause, Ending, KeyConflict
 from saga.app import Tuning
 from tests.runtime.shapes import Approved, HotelFull, Ordered, ShapeWorld, TooHeavy
-from tests.runtime.world import Running, running
+from tests.runtime.world import Running, World, running
 
 pytestmark = pytest.mark.anyio
 
@@ -24,13 +25,17 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return ("trio", {"clock": MockClock(autojump_threshold=0)})
 
 
+def up(world: ShapeWorld) -> AbstractAsyncContextManager[Running]:
+    return running(cast("World", world), tuning=TUNING)
+
+
 async def effects(run: Running) -> list[str]:
     return sorted(row["name"] for row in await run.rows("select name from effect"))
 
 
 async def test_every_shape_in_one_saga() -> None:
     world = ShapeWorld()
-    async with running(world, tuning=TUNING) as run:
+    async with up(world) as run:
         handle = await world.place(Ordered(parcels=3), key="o-1")
         await world.approve(Approved(by="ada"), key="o-1")
         began = anyio.current_time()
@@ -45,7 +50,7 @@ async def test_every_shape_in_one_saga() -> None:
 
 async def test_an_empty_fan_out_fires_its_gather() -> None:
     world = ShapeWorld()
-    async with running(world, tuning=TUNING) as run:
+    async with up(world) as run:
         handle = await world.place(Ordered(parcels=0), key="o-1")
         await world.approve(Approved(by="ada"), saga_id=handle.saga_id)
         assert (await handle.outcome(timeout_seconds=600)).ending is Ending.COMPLETED
@@ -54,7 +59,7 @@ async def test_an_empty_fan_out_fires_its_gather() -> None:
 
 async def test_a_refusing_branch_undoes_every_shape() -> None:
     world = ShapeWorld(heavy="2of3")
-    async with running(world, tuning=TUNING) as run:
+    async with up(world) as run:
         handle = await world.place(Ordered(parcels=3), key="o-1")
         ended = await handle.outcome(timeout_seconds=600)
         assert (ended.ending, ended.cause) == (Ending.COMPENSATED, Cause.REFUSED)
@@ -64,7 +69,7 @@ async def test_a_refusing_branch_undoes_every_shape() -> None:
 
 async def test_a_late_refusal_undoes_a_child_that_has_completed() -> None:
     world = ShapeWorld()
-    async with running(world, tuning=TUNING) as run:
+    async with up(world) as run:
         handle = await world.place(Ordered(parcels=30), key="o-1")
         await world.approve(Approved(by="ada"), saga_id=handle.saga_id)
         ended = await handle.outcome(timeout_seconds=600)
@@ -81,7 +86,7 @@ async def test_a_late_refusal_undoes_a_child_that_has_completed() -> None:
 
 async def test_the_refusal_of_a_child_is_its_parents() -> None:
     world = ShapeWorld()
-    async with running(world, tuning=TUNING) as run:
+    async with up(world) as run:
         handle = await world.place(Ordered(hotel="full"), key="o-1")
         ended = await handle.outcome(timeout_seconds=600)
         assert ended.refused_with(HotelFull) is not None
@@ -90,7 +95,7 @@ async def test_the_refusal_of_a_child_is_its_parents() -> None:
 
 async def test_a_child_is_settled_with_its_parent() -> None:
     world = ShapeWorld()
-    async with running(world, tuning=TUNING) as run:
+    async with up(world) as run:
         handle = await world.place(Ordered(), key="o-1")
         await world.approve(Approved(by="ada"), saga_id=handle.saga_id)
         await handle.outcome(timeout_seconds=600)
@@ -104,7 +109,7 @@ async def test_a_child_is_settled_with_its_parent() -> None:
 
 async def test_an_event_may_come_long_before_its_saga() -> None:
     world = ShapeWorld()
-    async with running(world, tuning=TUNING):
+    async with up(world):
         await world.approve(Approved(by="ada"), key="o-1")
         await anyio.sleep(3600)
         handle = await world.place(Ordered(), key="o-1")
@@ -113,7 +118,7 @@ async def test_an_event_may_come_long_before_its_saga() -> None:
 
 async def test_an_event_that_does_not_come_within_its_time_undoes_the_saga() -> None:
     world = ShapeWorld(timeout=timedelta(hours=5), within=timedelta(minutes=5))
-    async with running(world, tuning=TUNING) as run:
+    async with up(world) as run:
         began = anyio.current_time()
         handle = await world.place(Ordered(), key="o-1")
         ended = await handle.outcome(timeout_seconds=3600)
@@ -125,7 +130,7 @@ async def test_an_event_that_does_not_come_within_its_time_undoes_the_saga() -> 
 
 async def test_the_same_event_twice_is_one_and_another_is_refused() -> None:
     world = ShapeWorld()
-    async with running(world, tuning=TUNING):
+    async with up(world):
         handle = await world.place(Ordered(), key="o-1")
         await world.approve(Approved(by="ada"), saga_id=handle.saga_id)
         await world.approve(Approved(by="ada"), saga_id=handle.saga_id)

@@ -17,7 +17,7 @@ from outbox.urls import open_store
 from saga import Run
 from saga._core.bodies import Close
 from saga._core.cloudevents import message
-from saga._core.emit import command
+from saga._core.emit import About, command
 from saga._core.envelope import Delivery, Envelope, Message
 from saga._core.manifest import manifest_of
 from saga._core.plan import Plan
@@ -225,12 +225,14 @@ async def test_a_command_whose_row_is_gone_is_dropped() -> None:
         sent = command(
             Close(),
             service="office",
-            saga_id="s1",
-            plan=there.plan.hash,
-            tenant="",
-            expires_at=NOW + timedelta(days=1),
-            now=NOW,
-            traceparent="",
+            about=About(
+                saga_id="s1",
+                plan=there.plan.hash,
+                tenant="",
+                expires_at=NOW + timedelta(days=1),
+                now=NOW,
+                traceparent="",
+            ),
         )
         raw = delivered(messages_of(sent)[0])
         row = await there.put(reason=Reason.PARKED, step="", message_id=sent.id, raw=raw)

@@ -92,6 +92,8 @@ class World:
     """Hold the declarations and what the handlers have seen."""
 
     timeout: timedelta = timedelta(minutes=1)
+    forward_window: timedelta = timedelta(days=7)
+    undo_retry: Retry | None = None
     seen: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     endings: list[Ended] = field(default_factory=list[Ended])
     behaviour: dict[str, Callable[[Run], Any]] = field(default_factory=dict[str, Callable[[Run], Any]])
@@ -100,7 +102,7 @@ class World:
 
     def __post_init__(self) -> None:  # noqa: C901 - one function for each step
         """Declare orders -> inventory -> payment (external pivot) -> shipping."""
-        saga = Saga("checkout", version=1, timeout=self.timeout, forward_window=timedelta(days=7))
+        saga = Saga("checkout", version=1, timeout=self.timeout, forward_window=self.forward_window)
         orders, inventory, payment, shipping = map(Service, ("orders", "inventory", "payment", "shipping"))
         self.services = [orders, inventory, payment, shipping]
         self.place = orders.starts(saga, Placed)
@@ -118,7 +120,7 @@ class World:
                 return OutOfStock(order=order.order)
             return Reserved(order=order.order, capture=order.capture, ship=order.ship)
 
-        @reserve.compensation
+        @reserve.compensation(retry=self.undo_retry)
         async def release(reserved: Reserved, run: Run) -> None:
             await self._behave("release", reserved.order, run)
             await run.db.execute("delete from effect where run = $1 and name = 'reserve'", run.saga_id)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LEASE = timedelta(seconds=15)
 RETRY = timedelta(seconds=2)
+BUSY = (timedelta(), timedelta(seconds=4), timedelta(seconds=30))
 SLEEPS = tuple(timedelta(seconds=seconds) for seconds in (5, 20, 50))
 OK = Emitted(type="", payload=b"")
 
@@ -68,7 +69,8 @@ class Caller:
             intent = replace(row, attempt=0, pending_at=now + LEASE, owner="me", called_at=now, first_called_at=now)
             self._begin(TakenRun(run=self._station.store(intent)))
         else:
-            self._station.store(replace(row, attempt=0, pending_at=now))
+            # Its dependency is busy: it waits for somebody to take it.
+            self._station.store(replace(row, attempt=0, pending_at=now + self._world.chance.pick(BUSY)))
             self.take_due()
 
     def take_due(self) -> None:

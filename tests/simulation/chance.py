@@ -21,6 +21,8 @@ class Fault(IntEnum):
     UNKNOWN_COMMIT = auto()
     DUPLICATE = auto()
     DELAY = auto()
+    COMMAND_LOST = auto()
+    REPLY_LOST = auto()
     CRASH_BEFORE_CALL = auto()
     CRASH_AFTER_CALL = auto()
     CALL_LOST = auto()
@@ -48,15 +50,10 @@ class Fault(IntEnum):
 
 MEAN: dict[Fault, int] = dict.fromkeys(Fault, 8) | {
     Fault.DELAY: 5,
-    Fault.CLOCK_STEP: 40,
-    Fault.TIME_PASSES: 40,
     Fault.SERVICE_DOWN: 40,
     Fault.COORDINATOR_DOWN: 30,
-    Fault.CANCEL: 30,
-    Fault.HOLD: 25,
-    Fault.CANCEL_VERB: 40,
-    Fault.RETRY: 30,
-    Fault.SKIP: 40,
+    Fault.COMMAND_LOST: 8,
+    Fault.REPLY_LOST: 8,
     Fault.COORDINATOR_UNPLANNED: 25,
     Fault.CALL_LOST: 3,
     Fault.ANSWER_LOST: 3,
@@ -71,6 +68,17 @@ MEAN: dict[Fault, int] = dict.fromkeys(Fault, 8) | {
 """How many chances a fault lets pass on average before it strikes."""
 
 FAULTS = tuple(Fault)
+WHIMS = (
+    Fault.TIME_PASSES,
+    Fault.CLOCK_STEP,
+    Fault.CANCEL,
+    Fault.HOLD,
+    Fault.CANCEL_VERB,
+    Fault.RETRY,
+    Fault.SKIP,
+)
+"""What may happen at any moment; these share one countdown, since every task would count down each of them."""
+WHIM_MEAN = 25
 
 
 class Chance:
@@ -80,7 +88,7 @@ class Chance:
     `struck` lists the faults in the order in which they came up; those whose place is in `hidden` do not happen.
     """
 
-    __slots__ = ("_fuses", "_hidden", "random", "struck")
+    __slots__ = ("_fuses", "_hidden", "_whim_in", "_whims", "random", "struck")
 
     def __init__(self, seed: int, hidden: Collection[int] = ()) -> None:
         """Draw from `seed`."""
@@ -88,21 +96,43 @@ class Chance:
         self.struck: list[Fault] = []
         self._hidden = hidden
         self._fuses = [NEVER] * len(FAULTS)
+        self._whims: list[Fault] = []
+        self._whim_in = NEVER
 
     def arm(self) -> None:
         """Choose the kinds of faults of this schedule."""
         random = self.random
         share = random() * 0.6
         for fault in FAULTS:
-            if random() < share:
+            if random() >= share:
+                continue
+            if fault in WHIMS:
+                self._whims.append(fault)
+            else:
                 self._light(fault)
+        self._wait_for_whim()
 
     def disarm(self) -> None:
         """Let nothing go wrong any more."""
         self._fuses = [NEVER] * len(FAULTS)
+        self._whim_in = NEVER
+
+    def _wait_for_whim(self) -> None:
+        if self._whims:
+            self._whim_in = 1 + int(self.random() * 2 * WHIM_MEAN / len(self._whims) ** 0.5)
 
     def _light(self, fault: Fault) -> None:
         self._fuses[fault] = 1 + int(self.random() * 2 * MEAN[fault])
+
+    def whim(self) -> Fault | None:
+        """Return what happens at this moment for no reason, mostly nothing."""
+        self._whim_in -= 1
+        if self._whim_in:
+            return None
+        self._wait_for_whim()
+        whim = self._whims[int(self.random() * len(self._whims))]
+        self.struck.append(whim)
+        return whim if len(self.struck) - 1 not in self._hidden else None
 
     def strikes(self, fault: Fault) -> bool:
         """Return whether a fault happens at this chance for it."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from saga._core.bodies import RunReported
+from saga._core.bodies import Closed, Committed, RunReported
 from saga._core.coordinator import Decision, Input
 from saga._core.effects import SendClose, SendUndo, Tell
 from saga._core.instance import ENDED, Instance, Phase, UndoStep
-from saga._core.words import Ending, Mark, RunStatus
+from saga._core.words import Cause, Ending, Mark, RunStatus
 from tests.simulation.books import Violation
 
 KNOWN = {
@@ -17,6 +17,13 @@ KNOWN = {
     RunStatus.DONE: 3,
 }
 ENDINGS = {Phase.COMPLETED: Ending.COMPLETED, Phase.COMPENSATED: Ending.COMPENSATED}
+
+
+def check_list(report: Closed | Committed) -> None:
+    """Raise Violation unless the list of a service holds what has started, and only that."""
+    for fact in report.runs:
+        if fact.status is RunStatus.WAITING:
+            raise Violation(f"lists: {fact.step} is in the list of {report.service} and has not started")
 
 
 def check_decision(before: Instance, decision: Decision, counts: dict[str, int]) -> None:
@@ -40,6 +47,13 @@ def check_decision(before: Instance, decision: Decision, counts: dict[str, int])
         raise Violation(f"always due: a saga that is {after.phase.value} has no due time")
     if after.stuck is None and after.phase not in ENDED and (after.doubts or UndoStep.FAILED in after.undos.values()):
         raise Violation("stuck is seen: a failed undo or a call in doubt waits for a person, and the saga is not stuck")
+    if after.stuck is Cause.IN_DOUBT and not after.doubts:
+        raise Violation("stuck is seen: stuck with a doubt that is over")
+    if after.stuck is Cause.UNDO_FAILED and UndoStep.FAILED not in after.undos.values():
+        raise Violation("stuck is seen: stuck with a failed undo that is over")
+    moved = after.cause not in (before.cause, None, Cause.REFUSED)
+    if before.cause is not None and moved and before.phase is not Phase.RUNNING:
+        raise Violation(f"first cause: closing because {before.cause}, and now because {after.cause}")
     if before.mark is Mark.HELD and after.mark is Mark.HELD:
         _check_held(decision)
     told = [effect.outcome for effect in decision.effects if isinstance(effect, Tell)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from saga._core.bodies import Close, Hold, Outcome, Release, SkipRun, Undo, kind_of
+from saga._core.bodies import Close, Hold, Keep, Outcome, Release, SkipRun, Undo, kind_of
 from saga._core.intake import Obey, Park
 from saga._core.interventions import Intervention
 from saga._core.participant import Compensate, Turn
@@ -125,6 +125,8 @@ class Commands:
             expires_at=expires_at,
             now=station.clock,
         )
+        if isinstance(command, Hold | Release | Keep) and not turn.reports:
+            raise Violation(f"answered: {kind} is not answered")
         if isinstance(command, SkipRun) and turn.run is not None:
             self._skipped(turn.run)
         return turn
@@ -136,7 +138,8 @@ class Commands:
         if run.undo is UndoStatus.DONE:
             books.undone_by_hand(place)
         else:
-            causes = tuple((cause.step, cause.branch) for cause in run.causes)
+            known = self._station.causes_of(run)
+            causes = known or tuple((cause.step, cause.branch) for cause in run.causes)
             books.happened(place, run.result_type, causes)
 
     def _compensate(self, decided: Compensate) -> Turn:

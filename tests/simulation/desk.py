@@ -10,15 +10,34 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from saga._core import topics
-from saga._core.bodies import CancelRequested, Close, Command, Outcome, Report, RunReported, Undo, kind_of
+from saga._core.bodies import (
+    CancelRequested,
+    Close,
+    Closed,
+    Command,
+    Committed,
+    Hold,
+    Keep,
+    Obeyed,
+    Outcome,
+    Report,
+    RunReported,
+    Undo,
+    UndoFailed,
+    Undone,
+    kind_of,
+)
+from saga._core.closure import is_complete
 from saga._core.coordinator import Due, Input
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
-from saga._core.instance import ENDED, Answer, Instance, UndoStep, kept_until
+from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep, kept_until
+from saga._core.participant import fact_of
 from saga._core.rows import Cursor
 from saga._core.verbs import Verb
-from saga._core.words import Kind, StepKind
+from saga._core.words import Cause, Kind, Mark, RunKey, RunStatus, StepKind
 from saga._runtime.observing import Observer
 from saga.errors import VerbRefused
+from tests.simulation.books import Violation
 from tests.simulation.chance import Fault
 from tests.simulation.copying import replace
 from tests.simulation.checks import check_decision, described
@@ -34,6 +53,10 @@ QUARTER = timedelta(minutes=15)
 MOST_RESENDS = 3
 TICK = timedelta(seconds=0.2)
 PAUSE = timedelta(seconds=30)
+REPLIES = (Closed, Committed, Undone, UndoFailed, Obeyed)
+"""What a command that is sent again is answered with again."""
+REPEATED = (Close, Undo, Hold, Keep)
+"""What is sent again until it is answered."""
 Record = tuple[str, datetime, Report]
 
 
@@ -88,6 +111,7 @@ class Desk:
         self._world = world
         self._rules = world.rules
         self.skew = NO_SKEW
+        self._window = timedelta(milliseconds=world.kit.plan.forward_window_ms)
         self._down = False
         self._parked: list[Task] = []
         self._expiries: dict[str, datetime] = {}
@@ -129,6 +153,9 @@ class Desk:
 
     def send(self, saga_id: str, expires_at: datetime, report: Report, out: list[Task]) -> None:
         """Add a report to what a transaction sends."""
+        if isinstance(report, REPLIES) and self._world.chance.strikes(Fault.REPLY_LOST):
+            self._world.count("reply lost")
+            return
         out.append((self._appends, (saga_id, expires_at, report)))
 
     def cancel(self, saga: SagaUnderTest) -> None:
@@ -334,6 +361,12 @@ class Desk:
         for received in inputs:
             decision = self._rules.decide(world.topology, instance, received, now)
             check_decision(instance, decision, world.counts)
+            if decision.instance.phase is Phase.RUNNING:
+                self._check_due(decision.instance)
+            if isinstance(received, Due):
+                self._check_time(instance, decision.instance, now)
+            if decision.instance.undos and not instance.undos:
+                self._check_first_undo(decision.instance)
             if world.history is not None:
                 world.say(f"{reader.name} {described(instance, decision, received)}")
             instance = decision.instance
@@ -341,6 +374,38 @@ class Desk:
                 self._send(instance, effect, changes.out)
         if instance is not before:
             changes.instances.append((instance, revision))
+
+    def _check_due(self, after: Instance) -> None:
+        """Check that a saga that goes forward is looked at when its timeout passes."""
+        if after.stuck is not None or after.mark is Mark.HELD or after.due_at is None:
+            return
+        timeout = after.expires_at + after.paused - self._window
+        if after.due_at > timeout and RunKey(step=self._world.kit.plan.start) in after.runs:
+            raise Violation(f"always due: {after.saga_id} is due at {after.due_at}, its timeout at {timeout}")
+
+    def _check_time(self, before: Instance, after: Instance, now: datetime) -> None:
+        """Check what only time decides: an open saga is kept, and one that has not started has no deadline."""
+        if after.phase not in ENDED and now >= after.expires_at and kept_until(after) <= now:
+            raise Violation(f"kept: {after.saga_id} is open after its expiry and its rows are not kept")
+        if before.cause is None and after.cause is Cause.DEADLINE:
+            kinds = {self._world.kit.topology.steps[key.step].kind for key in after.runs if "receive" in key.step}
+            if kinds and len(kinds) == len({key.step for key in after.runs}):
+                raise Violation(f"deadline: {after.saga_id} has not started")
+
+    def _check_first_undo(self, after: Instance) -> None:
+        """Check that a deadline does not undo what has finished."""
+        if after.cause is not Cause.DEADLINE or any(fact.status is not RunStatus.DONE for fact in after.runs.values()):
+            return  # what was in doubt in a list may have ended since, and is undone all the same
+        if RunKey(step=self._world.kit.plan.start) not in after.runs:
+            return  # without the start's record nobody knows what was asked for
+        runs = [
+            fact_of(row)
+            for station in self._world.stations.values()
+            for row in station.runs.get(after.saga_id, {}).values()
+        ]
+        seen = replace(after, runs={fact.key: fact for fact in runs})
+        if is_complete(self._world.kit.topology, seen):
+            raise Violation(f"deadlines ask: {after.saga_id} has finished and is undone because of its deadline")
 
     def _write(self, reader: Replica, changes: Changes) -> None:
         """Write all or nothing: cursors by compare-and-set, instances by revision."""
@@ -388,5 +453,8 @@ class Desk:
             now=self.clock,
             expires_at=kept_until(instance),
         )
+        if isinstance(body, REPEATED) and world.chance.strikes(Fault.COMMAND_LOST):
+            world.count("command lost")
+            return
         station = world.stations[service]
         out.append((station.events.receives if tells else station.commands.obeys, item))

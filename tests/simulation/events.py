@@ -142,6 +142,8 @@ class Events:
         world.counts[meeting] += 1
         if world.history is not None:
             world.say(f"{station.name}: {envelope.type} of {saga_id} for {name}: {meeting.value}")
+        if meeting is Meeting.EXPIRED and gate is not None and gate.keep_until and now < gate.keep_until:
+            raise Violation(f"kept: {name} is turned away though its saga is kept")
         match meeting:
             case Meeting.DUPLICATE | Meeting.TURNED_AWAY | Meeting.EXPIRED:
                 return
@@ -152,17 +154,21 @@ class Events:
             case Meeting.RUN:
                 if gate is not None and (gate.mark is Mark.HELD or gate.state is GateState.CLOSED):
                     raise Violation(f"held is held: {name} runs at a gate that is {gate.state} and {gate.mark}")
+                if not_before is not None and now < not_before:
+                    raise Violation(f"delay: {name} runs before its time")
                 self._begin(item, step, run, now, out)
             case _:
                 assert_never(meeting)
 
     def _begin(self, item: Item, step: PlanStep, known: RunRow | None, now: datetime, out: list[Task]) -> None:
         envelope, rules = item.envelope, self._rules
+        place = (step.name, rules.run_branch(step, envelope.branch))
+        self._station.causes.setdefault((envelope.saga_id, place), {})[item.cause] = None
         cause = rules.cause_of(self._station.topology, envelope.step, envelope.branch, envelope.type)
         row = RunRow(
             saga_id=envelope.saga_id,
             step=step.name,
-            branch=rules.run_branch(step, envelope.branch),
+            branch=place[1],
             plan=envelope.plan,
             status=RunStatus.INTENT,
             causes=(cause,),
@@ -205,8 +211,8 @@ class Events:
             world.count("run refused")
             return self._rules.concluded(row, Refused(type=step.refuses[0], payload=b"{}"), now)
         answer = self.outcome(step)
-        causes = tuple([(cause.step, cause.branch) for cause in row.causes])
         books = world.sagas[row.saga_id].books
+        causes = self._station.causes_of(row)
         books.happened((row.step, row.branch), answer.type, causes, fan_out=answer.fan_out)
         return self._rules.concluded(row, answer, now)
 

@@ -26,7 +26,7 @@ class Grower:
         if random.random() < 0.25:
             self._services.append(STARTER)
         self._external = random.choice((0.0, 0.3, 0.6))
-        self._timed = random.random() < 0.15
+        self._timed = random.random() < 0.25
         self._open = [START_EVENT]
         self._steps: list[PlanStep] = []
 

@@ -14,16 +14,18 @@ from saga._core.words import Kind, Reason
 class Item:
     """Be one event, command or outcome for one service, fresh from its topic or out of a row.
 
+    `cause` is the run that emitted an event, told apart from what the decisions make of it.
     `step` is the one step a row waits for, "" when it is for all that react. `due_at=None` waits for a gate.
     """
 
-    __slots__ = ("attempt", "body", "due_at", "envelope", "reason", "step", "topic")
+    __slots__ = ("attempt", "body", "cause", "due_at", "envelope", "reason", "step", "topic")
 
     def __init__(self, envelope: Envelope, topic: str, body: Command | Outcome | None = None) -> None:
         """Come from a topic."""
         self.envelope = envelope
         self.topic = topic
         self.body = body
+        self.cause = ("", "")
         self.step = ""
         self.attempt = 0
         self.due_at: datetime | None = None
@@ -32,6 +34,7 @@ class Item:
     def aside(self, step: str, reason: Reason, due_at: datetime | None, attempt: int) -> Item:
         """Return the row that keeps it."""
         row = Item(self.envelope, self.topic, self.body)
+        row.cause = self.cause
         row.step, row.reason, row.due_at, row.attempt = step, reason, due_at, attempt
         return row
 
@@ -48,25 +51,25 @@ def events_of(run: RunRow) -> list[Item]:
         branches = [f"{number}of{run.fan_out}" for number in range(1, run.fan_out + 1)] or ["0of0"]
     topic = topics.events_topic(run.service)
     time = run.done_at or run.created_at
-    return [
-        Item(
-            Envelope(
-                id=f"{run.step}/{branch}",
-                source=run.service,
-                type=run.result_type,
-                kind=Kind.EVENT,
-                time=time,
-                payload=b"{}",
-                saga_id=run.saga_id,
-                plan=run.plan,
-                step=run.step,
-                branch=branch,
-                expires_at=run.expires_at,
-            ),
-            topic,
+    items: list[Item] = []
+    for branch in branches:
+        envelope = Envelope(
+            id=f"{run.step}/{branch}",
+            source=run.service,
+            type=run.result_type,
+            kind=Kind.EVENT,
+            time=time,
+            payload=b"{}",
+            saga_id=run.saga_id,
+            plan=run.plan,
+            step=run.step,
+            branch=branch,
+            expires_at=run.expires_at,
         )
-        for branch in branches
-    ]
+        item = Item(envelope, topic)
+        item.cause = (run.step, run.branch)
+        items.append(item)
+    return items
 
 
 def message_of(

@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from types import ModuleType
-
-from saga._core import answers, closure, coordinator, intake, learning, participant, plan
-from tests.exhaustive.mutants import EQUIVALENT as EXPLORED_EQUIVALENT
+from saga._core import learning, participant
 from tests.exhaustive.mutants import MUTANTS as EXPLORED
+from tests.simulation.guards_inside import INSIDE
+from tests.simulation.guards_of_desk import OF_DESK
+from tests.simulation.mutant import Mutant, mutant
 
+MUTANTS: tuple[Mutant, ...] = (
+    *(mutant(each.guard, each.module, each.old, each.new) for each in EXPLORED),
+    *INSIDE,
+    *OF_DESK,
+)
+"""Guards without which the simulation finds a broken promise."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutant:
-    """Be a guard: the production text that makes it (as `ast.unparse` writes it), and a text without it."""
-
-    guard: str
-    module: ModuleType
-    old: str
-    new: str
-
-
-def _mutant(guard: str, module: ModuleType, old: str, new: str) -> Mutant:
-    return Mutant(guard=guard, module=module, old=old, new=new)
-
-
-MORE = (
-    _mutant(
-        "an expired saga starts no run",
-        participant,
-        "return Meeting.EXPIRED if now >= max(until, expires_at) else Meeting.RUN",
-        "return Meeting.RUN",
+EQUIVALENT: tuple[Mutant, ...] = (
+    # A repeated answer to a close is the same answer: keeping the first saves work.
+    mutant(
+        "the first answer to a close stays",
+        learning,
+        "if instance.answers.get(service) in (Answer.CLOSED, Answer.COMMITTED):\n        return instance\n    return",
+        "return",
     ),
-    _mutant(
-        "a closed gate speaks for itself when the command is repeated",
+    # An undo is only sent once its service has closed; the second lock is for a database put back to a backup.
+    mutant(
+        "an undo closes the gate itself",
         participant,
-        "if gate is not None and gate.state is GateState.CLOSED:\n        return Turn(reports=(Closed(",
-        "if gate is not None and gate.state is GateState.CLOSED:\n        return Turn()\n        return Turn(reports=(Closed(",
+        "shut = _gate(topology, service, saga_id, gate, GateState.CLOSED, expires_at)",
+        "shut = None",
     ),
 )
-
-MUTANTS = (*(_mutant(each.guard, each.module, each.old, each.new) for each in EXPLORED), *MORE)
-
-__all__ = ["EXPLORED_EQUIVALENT", "MUTANTS", "Mutant", "answers", "closure", "coordinator", "intake", "learning", "plan"]
+"""Guards that the protocol keeps its promises without; each is there for the reason beside it."""

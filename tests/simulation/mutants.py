@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import count, islice
 
 from tests.simulation.fleet import keep_garbage
-from tests.simulation.mutant_list import MUTANTS, Mutant
+from tests.simulation.mutant import Mutant
+from tests.simulation.mutant_list import MUTANTS
 from tests.simulation.plans import SCHEDULES_OF_A_PLAN
-from tests.simulation.rules import mutated
+from tests.simulation.rules import PatchDoesNotApply, mutated
 from tests.simulation.schedule import simulate
 
 MOST_SCHEDULES = 10_000
@@ -28,12 +29,15 @@ class Killed:
     def __str__(self) -> str:
         """Return the row of the table."""
         after = f"{self.schedules:6}" if self.schedules else " never"
-        return f"{self.guard[:70]:70} {after}  {self.violation[:100]}"
+        return f"{self.guard[:76]:76} {after}  {self.violation[:90]}"
 
 
 def hunt(mutant: Mutant) -> Killed:
     """Run schedules without a guard until one of them fails."""
-    rules = mutated(mutant.module, mutant.old, mutant.new)
+    try:
+        rules = mutated(mutant.module, mutant.old, mutant.new)
+    except PatchDoesNotApply:
+        return Killed(guard=mutant.guard, schedules=0, violation=f"the text is gone from {mutant.module.__name__}")
     for number in islice(count(), MOST_SCHEDULES):
         # Each plan once before any comes a second time: plans differ more than schedules.
         plan, again = number % 1_250, number // 1_250

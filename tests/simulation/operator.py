@@ -32,27 +32,25 @@ class Operator:
     def __init__(self, world: World) -> None:
         """Look after `world`."""
         self._world = world
+        self._insists = world.random() < 0.5
 
     # --- at any time -------------------------------------------------------------------------------------------
 
-    def may_act(self) -> None:
-        """Do something a person might do at this moment."""
-        world = self._world
-        strikes = world.chance.strikes
-        if strikes(Fault.HOLD):
-            saga = self._some()
-            self._say(saga, HoldSaga())
-            world.later(world.chance.pick(HOLDS), (self._release, saga))
-        if strikes(Fault.CANCEL_VERB):
-            self._say(self._some(), CancelSaga(reason="asked"))
-        if strikes(Fault.RETRY):
-            saga = self._some()
-            for key in self._waited_for(saga):
-                self._say(saga, RetryStep(key=key))
-        if strikes(Fault.SKIP):
-            saga = self._some()
-            for key in self._waited_for(saga)[:1]:
-                self._skip_forward(saga, key)
+    def act(self, whim: Fault) -> None:
+        """Do what a person might do at any moment."""
+        world, saga = self._world, self._some()
+        match whim:
+            case Fault.HOLD:
+                self._say(saga, HoldSaga())
+                world.later(world.chance.pick(HOLDS), (self._release, saga))
+            case Fault.CANCEL_VERB:
+                self._say(saga, CancelSaga(reason="asked"))
+            case Fault.RETRY:
+                for key in self._waited_for(saga):
+                    self._say(saga, RetryStep(key=key))
+            case _:
+                for key in self._waited_for(saga)[:1]:
+                    self._skip_forward(saga, key)
 
     def _some(self) -> SagaUnderTest:
         return self._world.chance.pick(list(self._world.sagas.values()))
@@ -88,7 +86,7 @@ class Operator:
         allowed = [event for event in step.emits if event != step.fan_out] + [""] * (step.ends or not step.emits)
         if allowed:
             result = self._world.chance.pick(allowed)
-            self._say(saga, SkipStep(key=key, reason="done by hand", result_type=result))
+            self._say(saga, SkipStep(key=key, reason="done by hand", result_type=result, result=b"{}" if result else b""))
 
     def _say(self, saga: SagaUnderTest, verb: Verb) -> None:
         self._world.say(f"a person says {verb} to {saga.id}")
@@ -111,7 +109,7 @@ class Operator:
             case Cause.UNDO_FAILED:
                 failed = [key for key, undo in instance.undos.items() if undo is UndoStep.FAILED]
                 verbs += [
-                    RetryStep(key=key) if self._world.random() < 0.6 else SkipStep(key=key, reason="undone by hand")
+                    RetryStep(key=key) if self._insists else SkipStep(key=key, reason="undone by hand")
                     for key in failed
                 ]
             case Cause.IN_DOUBT:
@@ -137,4 +135,5 @@ class Operator:
         else:
             verdict = Verdict.HAPPENED
         result = mark.emitted if mark is not None else ""
-        return ResolveStep(key=key, reason="looked it up", verdict=verdict, result_type=result)
+        payload = b"{}" if result else b""
+        return ResolveStep(key=key, reason="looked it up", verdict=verdict, result_type=result, result=payload)

@@ -29,7 +29,7 @@ def answer_to_call(world: World, station: Station, run: RunRow) -> AnswerFromOut
     if step.refuses and world.random() < 0.3:
         books.was_refused(place, step.refuses[0])
     else:
-        causes = tuple((cause.step, cause.branch) for cause in run.causes)
+        causes = station.causes_of(run)
         answer = station.events.outcome(step)
         books.happened(place, answer.type, causes, fan_out=answer.fan_out)
     mark = books.marks[place]

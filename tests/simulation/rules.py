@@ -10,8 +10,10 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from saga._core import (
+    acting,
     answers,
     branches,
+    by_hand,
     closure,
     coordinator,
     deadlines,
@@ -24,7 +26,6 @@ from saga._core import (
     learning,
     participant,
     plan,
-    verbs,
     versions,
 )
 from saga._core.plan import Plan, Topology
@@ -45,7 +46,8 @@ MODULES: tuple[ModuleType, ...] = (
     closure,
     deadlines,
     learning,
-    verbs,
+    by_hand,
+    acting,
     coordinator,
     participant,
     answers,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from saga._core.bodies import RunReported
+from saga._core.bodies import Closed, Committed, RunReported
 from saga._core.participant import Turn
 from saga._core.plan import PlanStep
 from saga._core.rows import GateRow, RunRow
@@ -16,6 +16,7 @@ from saga._core.words import GateState, Reason, RunStatus, UndoStatus
 from tests.simulation.books import Place, Violation
 from tests.simulation.calls import Caller
 from tests.simulation.chance import Fault
+from tests.simulation.checks import check_list
 from tests.simulation.commands import Commands
 from tests.simulation.events import Events
 from tests.simulation.messages import Item, events_of
@@ -55,6 +56,7 @@ class Station:
         self.runs: dict[str, dict[Place, RunRow]] = {}
         self.gates: dict[str, GateRow] = {}
         self.waiting: dict[tuple[str, str, str, bool], Item] = {}
+        self.causes: dict[tuple[str, Place], dict[Place, None]] = {}
         self.skew = NOTHING
         self._down = False
         self._parked: list[Task] = []
@@ -224,6 +226,8 @@ class Station:
         if turn.emit is not None:
             self.emit(turn.emit, out)
         for report in turn.reports:
+            if isinstance(report, Closed | Committed):
+                check_list(report)
             self.world.desk.send(saga_id, expires_at, report, out)
         if turn.run is not None:
             self.store(turn.run)
@@ -243,6 +247,10 @@ class Station:
                 item.due_at = self.clock
                 self.world.bag.append((self.events.resumes, item.key))
                 self.world.count(f"released: {item.reason.value}")
+
+    def causes_of(self, run: RunRow) -> tuple[Place, ...]:
+        """Return the runs whose events have made a run, whatever its row says of them."""
+        return tuple(self.causes.get((run.saga_id, (run.step, run.branch)), ()))
 
     # --- time ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Any
 
-from saga._core.instance import ENDED
+from saga._core.instance import ENDED, Phase
 from saga._core.plan import PlanStep, Topology
 from saga._core.words import StepKind
 from tests.simulation.books import Books, Violation
@@ -120,18 +120,25 @@ class World:
         if not bag and not self._wake():
             return False
         chance = self.chance
-        if chance.strikes(Fault.TIME_PASSES):
-            self.count("time passes")
-            self._pass_to(self.now + chance.pick(JUMPS))
-        if chance.strikes(Fault.CLOCK_STEP):
-            self._step_a_clock()
-        if chance.strikes(Fault.CANCEL):
-            self._cancel()
-        self._operator.may_act()
+        whim = chance.whim()
+        if whim is not None:
+            self._have(whim)
         do, what = bag.pop(int(len(bag) * self.random() ** self._bias))
         self.tasks += 1
         do(what)
         return True
+
+    def _have(self, whim: Fault) -> None:
+        match whim:
+            case Fault.TIME_PASSES:
+                self.count("time passes")
+                self._pass_to(self.now + self.chance.pick(JUMPS))
+            case Fault.CLOCK_STEP:
+                self._step_a_clock()
+            case Fault.CANCEL:
+                self._cancel()
+            case _:
+                self._operator.act(whim)
 
     def _wake(self) -> bool:
         """Bring on what was delayed, or else pass time until something is due."""
@@ -242,20 +249,21 @@ class World:
         elif instance.stuck is None:
             raise Violation(f"liveness: nothing is left to happen and {saga.id} is {instance.phase.value}")
         else:
-            self._check_stuck(saga, instance.stuck.value)
+            self._check_stuck(saga, instance.stuck.value, instance.phase)
 
-    def _waits_for_outside(self, saga: SagaUnderTest) -> bool:
-        return any(
+    def _waits_for_outside(self, saga: SagaUnderTest, phase: Phase) -> bool:
+        """Return whether a saga past its pivot waits for an event that never comes; before it the deadline helps."""
+        return phase is Phase.COMMITTED and any(
             (step.name, "") not in self.stations[step.service].runs.get(saga.id, {})
             for step in self.kit.plan.steps
             if step.kind is StepKind.RECEIVE
         )
 
-    def _check_stuck(self, saga: SagaUnderTest, why: str) -> None:
+    def _check_stuck(self, saga: SagaUnderTest, why: str, phase: Phase) -> None:
         self.count(f"stuck {why}")
         allowed = {
             "undo_failed": bool(self.counts["compensation failed for good"]),
-            "overdue": self.kit.short or self._waits_for_outside(saga),
+            "overdue": self.kit.short or self._waits_for_outside(saga, phase),
             "too_late": self.kit.short,
             "in_doubt": self.kit.memory is BRIEF or self.now > BEGIN + LONG.key_ttl * 0.8,
             "plan_unknown": bool(self.counts["coordinator does not know the plan"]),

@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 from saga import Cause, Ending, PlanError, SettingsError
-from saga.testing import COORDINATOR, EPOCH, Moment, When, run, scenario
+from saga.testing import COORDINATOR, EPOCH, Cut, Moment, When, run, scenario
+from saga.testing.settling import settle
 from tests.testing.shop import OrderPlaced, OutOfStock, Shop
 
 pytestmark = pytest.mark.anyio
@@ -244,6 +245,15 @@ async def test_the_deadline_passes_while_a_service_is_away(shop: Shop) -> None:
         await s.expect(handle).compensated(cause=Cause.DEADLINE)
     assert time.monotonic() - began < 10
     assert shop.bank.charges == []
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+async def test_nothing_is_left_when_the_coordinator_does_not_hear_of_its_commit(shop: Shop, number: int) -> None:
+    async with scenario(*shop.services) as s:
+        s.arm(Cut(process=COORDINATOR, number=number))
+        handle = await s.when(shop.place(order(sku="unicorn")))
+        await s.expect(handle).compensated()
+        await settle(s)
 
 
 # --- without pytest ------------------------------------------------------------------------------------------

@@ -66,6 +66,12 @@ def test_shrinking_keeps_what_is_needed_together() -> None:
     assert len(tried) < 20
 
 
+def test_shrinking_lets_a_step_fail_once_where_that_is_enough() -> None:
+    often = Fail(step="inventory.reserve_stock", times=10)
+    assert shrink([often], bool) == (Fail(step="inventory.reserve_stock"),)
+    assert shrink([often], lambda rest: often in rest) == (often,)
+
+
 def test_faults_are_told_in_words() -> None:
     assert in_words(Crash(process="inventory", moment=Moment.AFTER_COMMIT, number=2)) == (
         "inventory dies after commit 2 and is back after 1 s"

@@ -13,7 +13,7 @@ from saga import Run
 from saga.testing import Scenario, Simulated, simulate
 from tests.testing.shop import Bank, OrderPlaced, OutOfStock, Shop
 
-SCHEDULES = 60
+SCHEDULES = 40
 
 
 class Trial:
@@ -167,7 +167,12 @@ def test_an_ending_that_is_not_allowed_is_a_failure(shop: Shop) -> None:
 def test_the_given_refusals_are_used(shop: Shop) -> None:
     trial = Trial(shop)
     simulate(
-        shop.services, trial.start, invariant=trial.adds_up, schedules=60, seed="1", refusals=[OutOfStock(sku="x")]
+        shop.services,
+        trial.start,
+        invariant=trial.adds_up,
+        schedules=SCHEDULES,
+        seed="1",
+        refusals=[OutOfStock(sku="x")],
     )
     assert any('stock.out.v1 {"sku":"x"}' in told for told in trial.told)
 

@@ -63,14 +63,14 @@ class Consumer:
             await self.stop()
             raise
 
-    def poll(self, limit: int) -> list[Delivery]:
-        """Return what is there, without waiting."""
+    def poll(self, limit: int, partitions: Sequence[TopicPartition] = ()) -> list[Delivery]:
+        """Return what is there, without waiting: of some partitions, or of all."""
         # getmany with no timeout never suspends while no rebalance is on, so nothing can cancel it:
         # a cancelled getmany would switch max_poll_interval off for ever. Stepped by hand to keep it so.
         if self._raw._subscription.reassignment_in_progress:
             return []
         try:
-            self._raw.getmany(timeout_ms=0, max_records=limit).send(None)
+            self._raw.getmany(*map(_theirs, partitions), timeout_ms=0, max_records=limit).send(None)
         except StopIteration as done:
             found: dict[Any, list[Any]] = done.value
             return [_delivery(record) for records in found.values() for record in records]

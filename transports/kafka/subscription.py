@@ -83,7 +83,7 @@ class KafkaSubscription:
         deadline = anyio.current_time() + timeout_seconds
         while True:
             consumer = await self._alive()
-            found = consumer.poll(limit) if self._assigned else []
+            found = self._poll(consumer, limit) if self._assigned else []
             left = deadline - anyio.current_time()
             if found:
                 return found
@@ -92,6 +92,18 @@ class KafkaSubscription:
             await self._wait(consumer, left)
         await self._look(consumer)
         return ()
+
+    def _poll(self, consumer: Consumer, limit: int) -> list[Delivery]:
+        urgent = [one for one in self._assigned or () if one.topic in self._group.first]
+        found = consumer.poll(limit, urgent) if urgent else []
+        if len(found) == limit:
+            return found
+        try:
+            return found + consumer.poll(limit - len(found))
+        except TransportError:
+            if not found:
+                raise
+            return found  # it is in hand and must not be lost; the error comes again
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Store the next offsets to read; raises Revoked or TransportUnavailable: then not committed."""

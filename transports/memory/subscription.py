@@ -78,14 +78,22 @@ class MemorySubscription:
         if self._member.rebalances:
             return []
         taken: list[Delivery] = []
-        partitions = sorted(self._member.positions)
-        self._turn += 1
-        for index in range(len(partitions)):
-            partition = partitions[(index + self._turn) % len(partitions)]
+        for partition in self._in_turn():
             taken += take(self._topics, self._member.positions, partition, limit - len(taken))
             if len(taken) >= limit:
                 break
         return taken
+
+    def _in_turn(self) -> list[TopicPartition]:
+        """Return the partitions of urgent topics, then the others, each beginning with another one than before."""
+        self._turn += 1
+        first = self._member.spec.first
+        found: list[TopicPartition] = []
+        for urgent in (True, False):
+            lane = sorted(one for one in self._member.positions if (one.topic in first) is urgent)
+            at = self._turn % len(lane) if lane else 0
+            found += lane[at:] + lane[:at]
+        return found
 
 
 class MemoryTable:

@@ -58,9 +58,11 @@ from unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::bigint[])
 where c.partition = k.partition and c.position = k.was
 returning 'update_cursors' as part, 0::bigint as seq
 
+-- What the hash does not cover may change within a revision.
 -- name: put_plan
 insert into saga_plan (saga, version, revision, hash, body) values ($1, $2, $3, $4, $5)
-on conflict (saga, version, revision) do nothing
+on conflict (saga, version, revision) do update set body = excluded.body
+where saga_plan.hash = excluded.hash and saga_plan.body <> excluded.body
 
 -- name: plans
 select saga, version, revision, hash, body from saga_plan order by saga, version, revision

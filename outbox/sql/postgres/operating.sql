@@ -37,7 +37,7 @@ select d.service, d.saga_id, d.step, d.message_id
 from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as k (service, saga_id, step, message_id)
 join saga_delivery d on d.service = k.service and d.saga_id = k.saga_id and d.step = k.step
     and d.message_id = k.message_id
-where d.reason in ('retry', 'delayed', 'held') and d.message_id <> ''
+where d.reason in ('retry', 'delayed', 'locked', 'held') and d.message_id <> ''
 
 -- name: retry_letters
 update saga_delivery set reason = 'retry', attempt = 0, first_at = null, due_at = clock_timestamp() where id = any($1::bigint[])

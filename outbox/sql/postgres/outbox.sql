@@ -16,7 +16,7 @@ select * from unnest(
     $9::text[], $10::integer[], $11::bigint[], $12::bytea[], $13::bytea[], $14::text[],
     $15::timestamptz[]
 )
-on conflict (service, saga_id, step, message_id) where reason in ('retry', 'delayed', 'held') and message_id <> ''
+on conflict (service, saga_id, step, message_id) where reason in ('retry', 'delayed', 'locked', 'held') and message_id <> ''
 do update set
     due_at = excluded.due_at, reason = excluded.reason, attempt = greatest(d.attempt, excluded.attempt),
     error = excluded.error, first_at = coalesce(d.first_at, excluded.first_at)

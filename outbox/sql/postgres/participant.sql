@@ -8,18 +8,18 @@ select 'clock' as kind, null::text as saga_id, null::text as step, null::text as
     null::bytea as outcome, null::text as traceparent, null::timestamptz as expires_at,
     clock_timestamp() as created_at, null::timestamptz as done_at, null::timestamptz as undone_at,
     null::integer as fan_out, null::integer as generation, null::timestamptz as first_called_at,
-    null::timestamptz as called_at, null::integer as revision
+    null::timestamptz as called_at, null::text as lane, null::integer as revision
 
 -- name: read_gates
 select 'gate', g.saga_id, null, null, g.plan, g.service, g.state, g.mark, null, null, null, null, null, null, null,
-    g.keep_until, null, null, g.traceparent, g.expires_at, null, null, null, g.mark_number, null, null, null, null
+    g.keep_until, null, null, g.traceparent, g.expires_at, null, null, null, g.mark_number, null, null, null, null, null
 from unnest($2::text[]) as k (saga_id)
 cross join lateral (select * from saga_gate g where g.saga_id = k.saga_id and g.service = $1 offset 0) g
 
 -- name: read_runs
 select 'run', r.saga_id, r.step, r.branch, r.plan, r.tenant, r.status, r.undo, r.causes, r.input_type, r.input,
     r.result_type, r.result, r.attempt, r.owner, r.pending_at, r.error, r.outcome, r.traceparent, r.expires_at,
-    r.created_at, r.done_at, r.undone_at, r.fan_out, r.generation, r.first_called_at, r.called_at, r.revision
+    r.created_at, r.done_at, r.undone_at, r.fan_out, r.generation, r.first_called_at, r.called_at, r.lane, r.revision
 from unnest($1::text[], $2::text[], $3::text[]) as k (saga_id, step, branch)
 cross join lateral (
     select * from saga_run r where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch offset 0
@@ -28,7 +28,7 @@ cross join lateral (
 -- name: read_sagas
 select 'run', r.saga_id, r.step, r.branch, r.plan, r.tenant, r.status, r.undo, r.causes, r.input_type, r.input,
     r.result_type, r.result, r.attempt, r.owner, r.pending_at, r.error, r.outcome, r.traceparent, r.expires_at,
-    r.created_at, r.done_at, r.undone_at, r.fan_out, r.generation, r.first_called_at, r.called_at, r.revision
+    r.created_at, r.done_at, r.undone_at, r.fan_out, r.generation, r.first_called_at, r.called_at, r.lane, r.revision
 from unnest($2::text[]) as k (saga_id)
 cross join lateral (select * from saga_run r where r.saga_id = k.saga_id and r.service = $1 offset 0) r
 
@@ -40,12 +40,13 @@ select * from saga_run where saga_id = $1 and step = $2 and branch = $3
 insert into saga_run
     (saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
      attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at,
-     fan_out, generation, first_called_at, called_at, revision)
+     fan_out, generation, first_called_at, called_at, lane, revision)
 select k.*, 1 from unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::integer[], $15::text[], $16::timestamptz[],
     $17::text[], $18::bytea[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-    $23::timestamptz[], $24::integer[], $25::integer[], $26::timestamptz[], $27::timestamptz[]
+    $23::timestamptz[], $24::integer[], $25::integer[], $26::timestamptz[], $27::timestamptz[],
+    $28::text[]
 ) as k
 
 -- The limit is the number of rows; see delete_outbox.
@@ -56,19 +57,20 @@ update saga_run r set
     attempt = k.attempt, owner = k.owner, pending_at = k.pending_at, error = k.error, outcome = k.outcome,
     traceparent = k.traceparent, expires_at = k.expires_at, created_at = k.created_at, done_at = k.done_at,
     undone_at = k.undone_at, fan_out = k.fan_out, generation = k.generation, first_called_at = k.first_called_at,
-    called_at = k.called_at, revision = r.revision + 1
+    called_at = k.called_at, lane = k.lane, revision = r.revision + 1
 from (
     select * from unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
         $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::integer[], $15::text[], $16::timestamptz[],
         $17::text[], $18::bytea[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[],
-        $23::timestamptz[], $24::integer[], $25::integer[], $26::timestamptz[], $27::timestamptz[], $28::integer[]
+        $23::timestamptz[], $24::integer[], $25::integer[], $26::timestamptz[], $27::timestamptz[],
+        $28::text[], $29::integer[]
     ) as k (
         saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
         attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at,
-        fan_out, generation, first_called_at, called_at, revision
+        fan_out, generation, first_called_at, called_at, lane, revision
     )
-    limit $29
+    limit $30
 ) k
 where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch and r.revision = k.revision
 returning 'update_runs' as part, 0::bigint as seq
@@ -105,29 +107,48 @@ returning 'update_deliveries' as part, 0::bigint as seq
 
 -- name: release_deliveries
 update saga_delivery set reason = 'retry', due_at = clock_timestamp()
-where service = $1 and saga_id = any($2::text[]) and reason in ('retry', 'held')
+where service = $1 and saga_id = any($2::text[]) and reason in ('retry', 'locked', 'held')
 
 -- A function that is volatile is no index condition, its result in a subquery is one.
+-- The two lanes are read apart, so that each comes in the order of its own index.
 -- name: take_deliveries
-with due as (
-    select id, due_at from saga_delivery
-    where service = $1 and reason in ('retry', 'delayed', 'parked') and due_at <= (select clock_timestamp())
+with urgent as (
+    select 0 as lane, id, due_at from saga_delivery
+    where service = $1 and reason in ('retry', 'delayed', 'locked', 'parked') and due_at <= (select clock_timestamp())
+        and raw_topic like '%.urgent'
     order by due_at, id
     limit $2
     for update skip locked
+), others as (
+    select 1 as lane, id, due_at from saga_delivery
+    where service = $1 and reason in ('retry', 'delayed', 'locked', 'parked') and due_at <= (select clock_timestamp())
+        and raw_topic not like '%.urgent'
+    order by due_at, id
+    limit $2
+    for update skip locked
+), due as (
+    select * from urgent union all select * from others order by lane, due_at, id limit $2
 )
 update saga_delivery d set due_at = clock_timestamp() + $3::float8 * interval '1 second'
 from due
 where d.id = due.id
-returning d.*, due.due_at as was_due_at
+returning d.*, due.lane as was_lane, due.due_at as was_due_at
 
 -- name: take_runs
-with due as (
-    select saga_id, step, branch, pending_at, called_at, owner from saga_run
-    where service = $1 and pending_at <= (select clock_timestamp())
+with urgent as (
+    select 0 as rank, saga_id, step, branch, pending_at, called_at, owner from saga_run
+    where service = $1 and pending_at <= (select clock_timestamp()) and lane = 'urgent'
     order by pending_at
     limit $2
     for update skip locked
+), others as (
+    select 1 as rank, saga_id, step, branch, pending_at, called_at, owner from saga_run
+    where service = $1 and pending_at <= (select clock_timestamp()) and lane <> 'urgent'
+    order by pending_at
+    limit $2
+    for update skip locked
+), due as (
+    select * from urgent union all select * from others order by rank, pending_at limit $2
 ), clock as (
     select clock_timestamp() as now
 )
@@ -136,7 +157,7 @@ update saga_run r set
     first_called_at = coalesce(r.first_called_at, clock.now), revision = r.revision + 1
 from due, clock
 where r.saga_id = due.saga_id and r.step = due.step and r.branch = due.branch
-returning r.*, due.pending_at as was_pending_at, due.called_at as was_called_at, due.owner as was_owner
+returning r.*, due.rank as was_rank, due.pending_at as was_pending_at, due.called_at as was_called_at, due.owner as was_owner
 
 -- name: beat
 with mine as (

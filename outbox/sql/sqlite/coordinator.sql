@@ -28,9 +28,11 @@ insert into saga_cursor (partition, position, observed_until) values (?1, ?2, ?3
 -- name: update_cursor
 update saga_cursor set position = ?2, observed_until = ?3 where partition = ?1 and position = ?4
 
+-- What the hash does not cover may change within a revision.
 -- name: put_plan
 insert into saga_plan (saga, version, revision, hash, body) values (?1, ?2, ?3, ?4, ?5)
-on conflict (saga, version, revision) do nothing
+on conflict (saga, version, revision) do update set body = excluded.body
+where saga_plan.hash = excluded.hash and saga_plan.body <> excluded.body
 
 -- name: plans
 select saga, version, revision, hash, body from saga_plan order by saga, version, revision

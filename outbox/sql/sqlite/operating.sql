@@ -36,7 +36,7 @@ order by id
 -- name: waiting_key
 select 1 as one from saga_delivery
 where service = ?1 and saga_id = ?2 and step = ?3 and message_id = ?4
-    and reason in ('retry', 'delayed', 'held') and message_id <> ''
+    and reason in ('retry', 'delayed', 'locked', 'held') and message_id <> ''
 
 -- name: retry_letters
 update saga_delivery set reason = 'retry', attempt = 0, first_at = null, due_at = ?2

@@ -8,7 +8,7 @@ insert into saga_delivery
     (service, saga_id, due_at, reason, attempt, error, step, message_id,
      raw_topic, raw_partition, raw_offset, raw_key, raw_value, raw_headers, first_at, created_at)
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
-on conflict (service, saga_id, step, message_id) where reason in ('retry', 'delayed', 'held') and message_id <> ''
+on conflict (service, saga_id, step, message_id) where reason in ('retry', 'delayed', 'locked', 'held') and message_id <> ''
 do update set
     due_at = excluded.due_at, reason = excluded.reason, attempt = max(saga_delivery.attempt, excluded.attempt),
     error = excluded.error, first_at = coalesce(saga_delivery.first_at, excluded.first_at)

@@ -12,18 +12,18 @@ select * from saga_run where saga_id = ?1 and service = ?2
 insert into saga_run
     (saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
      attempt, owner, pending_at, error, outcome, traceparent, expires_at, created_at, done_at, undone_at,
-     fan_out, generation, first_called_at, called_at, revision)
+     fan_out, generation, first_called_at, called_at, lane, revision)
 values
     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-     ?24, ?25, ?26, ?27, 1)
+     ?24, ?25, ?26, ?27, ?28, 1)
 
 -- name: update_run
 update saga_run set
     plan = ?5, tenant = ?6, status = ?7, undo = ?8, causes = ?9, input_type = ?10, input = ?11, result_type = ?12,
     result = ?13, attempt = ?14, owner = ?15, pending_at = ?16, error = ?17, outcome = ?18, traceparent = ?19,
     expires_at = ?20, created_at = ?21, done_at = ?22, undone_at = ?23, fan_out = ?24, generation = ?25,
-    first_called_at = ?26, called_at = ?27, revision = revision + 1
-where saga_id = ?1 and step = ?2 and branch = ?3 and service = ?4 and revision = ?28
+    first_called_at = ?26, called_at = ?27, lane = ?28, revision = revision + 1
+where saga_id = ?1 and step = ?2 and branch = ?3 and service = ?4 and revision = ?29
 
 -- name: put_gate
 insert into saga_gate (saga_id, service, plan, state, mark, mark_number, keep_until, expires_at, traceparent)
@@ -42,19 +42,37 @@ where id = ?1 and reason <> 'dead'
 
 -- name: release_delivery
 update saga_delivery set reason = 'retry', due_at = ?3
-where service = ?1 and saga_id = ?2 and reason in ('retry', 'held')
+where service = ?1 and saga_id = ?2 and reason in ('retry', 'locked', 'held')
 
+-- The two lanes are read apart, so that each comes in the order of its own index.
 -- name: due_deliveries
-select * from saga_delivery
-where service = ?1 and reason in ('retry', 'delayed', 'parked') and due_at <= ?2
-order by due_at, id
+select * from (
+    select * from saga_delivery
+    where service = ?1 and reason in ('retry', 'delayed', 'locked', 'parked') and due_at <= ?2 and raw_topic like '%.urgent'
+    order by due_at, id
+    limit ?3
+)
+union all
+select * from (
+    select * from saga_delivery
+    where service = ?1 and reason in ('retry', 'delayed', 'locked', 'parked') and due_at <= ?2 and raw_topic not like '%.urgent'
+    order by due_at, id
+    limit ?3
+)
 limit ?3
 
 -- name: lease_delivery
 update saga_delivery set due_at = ?2 where id = ?1
 
 -- name: due_runs
-select * from saga_run where service = ?1 and pending_at <= ?2 order by pending_at limit ?3
+select * from (
+    select * from saga_run where service = ?1 and pending_at <= ?2 and lane = 'urgent' order by pending_at limit ?3
+)
+union all
+select * from (
+    select * from saga_run where service = ?1 and pending_at <= ?2 and lane <> 'urgent' order by pending_at limit ?3
+)
+limit ?3
 
 -- name: lease_run
 update saga_run set

@@ -27,11 +27,15 @@ create table if not exists saga_run (
     generation integer not null,
     first_called_at timestamptz,
     called_at timestamptz,
+    lane text not null,
     revision integer not null,
     primary key (saga_id, step, branch)
 ) with (fillfactor = 90);
 
 create index if not exists saga_run_pending on saga_run (service, pending_at) where pending_at is not null;
+
+create index if not exists saga_run_urgent on saga_run (service, pending_at)
+    where pending_at is not null and lane = 'urgent';
 
 create index if not exists saga_run_expires on saga_run (expires_at);
 
@@ -49,3 +53,39 @@ create table if not exists saga_gate (
 );
 
 create index if not exists saga_gate_expires on saga_gate (expires_at);
+
+-- Who holds an entity of the service; "" is nobody: then the row is only there to be locked.
+create table if not exists saga_lock (
+    service text collate "C" not null,
+    kind text collate "C" not null,
+    entity text collate "C" not null,
+    saga_id text collate "C" not null,
+    taken_at timestamptz not null,
+    expires_at timestamptz not null,
+    primary key (service, kind, entity)
+) with (fillfactor = 90);
+
+create index if not exists saga_lock_saga on saga_lock (service, saga_id);
+
+create index if not exists saga_lock_expires on saga_lock (expires_at);
+
+-- A place counts as long as its delivery waits.
+create table if not exists saga_lock_queue (
+    service text collate "C" not null,
+    kind text collate "C" not null,
+    entity text collate "C" not null,
+    saga_id text collate "C" not null,
+    step text collate "C" not null,
+    message_id text not null,
+    place bigint generated always as identity,
+    otherwise text not null,
+    since timestamptz not null,
+    expires_at timestamptz not null,
+    primary key (service, kind, entity, saga_id, step, message_id)
+);
+
+create index if not exists saga_lock_queue_place on saga_lock_queue (service, kind, entity, place);
+
+create index if not exists saga_lock_queue_saga on saga_lock_queue (service, saga_id);
+
+create index if not exists saga_lock_queue_expires on saga_lock_queue (expires_at);

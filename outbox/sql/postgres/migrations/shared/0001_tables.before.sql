@@ -32,12 +32,15 @@ create table if not exists saga_delivery (
     created_at timestamptz not null default clock_timestamp()
 );
 
-create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'delayed', 'parked');
+create index if not exists saga_delivery_due on saga_delivery (service, due_at) where reason in ('retry', 'delayed', 'locked', 'parked');
 
-create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason in ('retry', 'held');
+create index if not exists saga_delivery_urgent on saga_delivery (service, due_at)
+    where reason in ('retry', 'delayed', 'locked', 'parked') and raw_topic like '%.urgent';
+
+create index if not exists saga_delivery_held on saga_delivery (service, saga_id) where reason in ('retry', 'locked', 'held');
 
 create unique index if not exists saga_delivery_key on saga_delivery (service, saga_id, step, message_id)
-    where reason in ('retry', 'delayed', 'held') and message_id <> '';
+    where reason in ('retry', 'delayed', 'locked', 'held') and message_id <> '';
 
 create index if not exists saga_delivery_dead on saga_delivery (id) where reason = 'dead';
 

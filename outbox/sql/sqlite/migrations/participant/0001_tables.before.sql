@@ -26,11 +26,15 @@ create table if not exists saga_run (
     generation integer not null,
     first_called_at integer,
     called_at integer,
+    lane text not null,
     revision integer not null,
     primary key (saga_id, step, branch)
 );
 
 create index if not exists saga_run_pending on saga_run (service, pending_at) where pending_at is not null;
+
+create index if not exists saga_run_urgent on saga_run (service, pending_at)
+    where pending_at is not null and lane = 'urgent';
 
 create index if not exists saga_run_expires on saga_run (expires_at);
 
@@ -48,3 +52,38 @@ create table if not exists saga_gate (
 );
 
 create index if not exists saga_gate_expires on saga_gate (expires_at);
+
+create table if not exists saga_lock (
+    service text not null,
+    kind text not null,
+    entity text not null,
+    saga_id text not null,
+    taken_at integer not null,
+    expires_at integer not null,
+    primary key (service, kind, entity)
+);
+
+create index if not exists saga_lock_saga on saga_lock (service, saga_id);
+
+create index if not exists saga_lock_expires on saga_lock (expires_at);
+
+-- A place counts as long as its delivery waits.
+create table if not exists saga_lock_queue (
+    place integer primary key autoincrement,
+    service text not null,
+    kind text not null,
+    entity text not null,
+    saga_id text not null,
+    step text not null,
+    message_id text not null,
+    otherwise text not null,
+    since integer not null,
+    expires_at integer not null,
+    unique (service, kind, entity, saga_id, step, message_id)
+);
+
+create index if not exists saga_lock_queue_place on saga_lock_queue (service, kind, entity, place);
+
+create index if not exists saga_lock_queue_saga on saga_lock_queue (service, saga_id);
+
+create index if not exists saga_lock_queue_expires on saga_lock_queue (expires_at);

@@ -1,0 +1,183 @@
+"""List the guards of the coordinator, beyond those of the exhaustive exploration."""
+
+from __future__ import annotations
+
+from saga._core import by_hand, closure, coordinator, deadlines, instance, learning, plan
+from tests.simulation.mutant import mutant
+
+OF_DESK = (
+    mutant(
+        "runs in doubt are undone too",
+        closure,
+        "return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
+        "return False",
+    ),
+    mutant(
+        "failed outside runs are undone too",
+        closure,
+        "return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
+        "return step.effects is not Effects.LOCAL and fact.status is RunStatus.INTENT",
+    ),
+    mutant(
+        "nothing is completed once an undo has begun",
+        coordinator,
+        "if not instance.undos and (not _is_called_back(topology, instance)) and is_complete(topology, instance):",
+        "if is_complete(topology, instance):",
+    ),
+    mutant(
+        "an ended saga stays as it is",
+        coordinator,
+        "    elif instance.phase in ENDED:\n        return Decision(instance=instance, effects=())\n",
+        "",
+    ),
+    mutant(
+        "a late completion counts while closing",
+        coordinator,
+        "if not instance.undos and (not _is_called_back(topology, instance)) and is_complete(topology, instance):",
+        "if instance.phase is Phase.RUNNING and is_complete(topology, instance):",
+    ),
+    mutant(
+        "a step asks for a run in each branch",
+        closure,
+        "branches = (fact.branch,) if fact.fan_out is None else branches_of(fact.fan_out)",
+        "branches = (fact.branch,)",
+    ),
+    mutant(
+        "a gather is one run",
+        closure,
+        "            if gathers(follower, event):\n                yield RunKey(step=follower.name)\n            else:\n",
+        "            if True:\n",
+    ),
+    mutant(
+        "an empty list asks for its gather",
+        closure,
+        "for gather in topology.gathers.get(event, ()):",
+        "for gather in ():",
+    ),
+    mutant(
+        "undo needs a proof",
+        coordinator,
+        "    if not cannot_complete(topology, instance):\n        return instance\n",
+        "",
+    ),
+    mutant(
+        "a timeout asks",
+        coordinator,
+        "    if timeout is not None and now >= timeout:\n",
+        "    if False:\n",
+    ),
+    mutant(
+        "a step's own time asks",
+        coordinator,
+        "if within is not None and key is not None and (now >= within):",
+        "if False:",
+    ),
+    mutant(
+        "unanswered closes are sent again",
+        coordinator,
+        "    found += [SendClose(service=name) for name, answer in instance.answers.items() if answer is Answer.ASKED]\n",
+        "",
+    ),
+    mutant(
+        "a held saga does nothing",
+        coordinator,
+        "settled = _tell_stuck(known, now, effects) if known.mark is Mark.HELD else _settle(topology, known, now, effects)",
+        "settled = _settle(topology, known, now, effects)",
+    ),
+    mutant(
+        "a held saga repeats only what marks it",
+        coordinator,
+        "if instance.mark is Mark.HELD or instance.phase is Phase.COMMITTED:",
+        "if instance.phase is Phase.COMMITTED:",
+    ),
+    mutant(
+        "who is stuck is told",
+        coordinator,
+        "    effects.append(Tell(outcome=outcome))\n    return replace(instance, told=Ending.STUCK)",
+        "    return replace(instance, told=Ending.STUCK)",
+    ),
+    mutant(
+        "what ends a saga does not swallow its release",
+        coordinator,
+        "effects[:] = [*(effect for effect in effects if isinstance(effect, Send)), Tell(outcome=outcome)]",
+        "effects[:] = [Tell(outcome=outcome)]",
+    ),
+    mutant(
+        "an open saga is due at its timeout",
+        deadlines,
+        "times += [timeout_at(topology, instance), within_at(topology, instance)[0]]",
+        "times += [within_at(topology, instance)[0]]",
+    ),
+    mutant(
+        "a saga that has not started has no timeout",
+        deadlines,
+        "    if only_received(topology, instance):\n        return None\n",
+        "",
+    ),
+    mutant(
+        "rows are kept as long as the saga is open",
+        deadlines,
+        "return kept_until(instance) - _margin(topology)",
+        "return kept_until(instance) + timedelta(days=9999)",
+    ),
+    mutant(
+        "a cancel closes only what is running",
+        learning,
+        "if instance.cause is not None or instance.phase not in (Phase.RUNNING, Phase.READY):\n            return instance\n",
+        "",
+    ),
+    mutant(
+        "an answer to an older hold answers nothing newer",
+        learning,
+        "if instance.owed.get((service, command)) != number:\n        return instance\n",
+        "",
+    ),
+    mutant(
+        "a failed undo makes the saga stuck",
+        learning,
+        "return replace(_with_undo(instance, key, UndoStep.FAILED), stuck=Cause.UNDO_FAILED, stuck_detail=detail)",
+        "return _with_undo(instance, key, UndoStep.FAILED)",
+    ),
+    mutant(
+        "a call in doubt makes the saga stuck",
+        learning,
+        "return replace(instance, doubts=instance.doubts | {key}, stuck=Cause.IN_DOUBT, stuck_detail=detail)",
+        "return instance",
+    ),
+    mutant(
+        "a doubt that is over frees the saga",
+        learning,
+        "return freed(instance) if over else instance\n\ndef _is_answered",
+        "return instance\n\ndef _is_answered",
+    ),
+    mutant(
+        "a coordinator without the plan learns what it hears",
+        learning,
+        "instance = learn(None, instance, report)",
+        "pass",
+    ),
+    mutant(
+        "a saga stuck twice stays stuck with the second trouble",
+        instance,
+        "    if failed:\n",
+        "    if False:\n",
+    ),
+    mutant(
+        "a step is not skipped before its causes",
+        by_hand,
+        "(missing := _missing(topology, instance, step, verb.key.branch))",
+        "(missing := '')",
+    ),
+    mutant(
+        "every service with something after a step is waited for",
+        plan,
+        "hosts_after={n: frozenset((steps[m].service for m in after[n] | {n})) for n in steps}",
+        "hosts_after={n: frozenset((steps[n].service,)) for n in steps}",
+    ),
+    mutant(
+        "all of a step's descendants count, near and far",
+        plan,
+        "                    found |= descend(child.name)\n",
+        "                    descend(child.name)\n",
+    ),
+)
