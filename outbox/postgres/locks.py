@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from outbox.codec import storable
 from outbox.postgres.driver import Link, Record
 from outbox.postgres.parts import Composer, Part
@@ -38,7 +40,7 @@ class PostgresLocks:
 
     async def wait_for_lock(self, request: LockRequest) -> None:
         """Give the request's delivery a place behind all others, or leave it the one it has."""
-        await self._run(
+        left = await self._fetch(
             "wait_for_lock",
             self._service,
             request.kind,
@@ -49,14 +51,18 @@ class PostgresLocks:
             request.otherwise.value,
             request.expires_at,
         )
+        await self._wake_next(left)
 
     async def release_locks(self, saga_id: str) -> int:
         """Free whatever the saga holds and let the next delivery become due."""
         rows = await self._fetch("release_locks", self._service, saga_id)
-        if rows:
-            kinds, entities = [row["kind"] for row in rows], [row["entity"] for row in rows]
-            await self._run("wake_next", self._service, kinds, entities)
+        await self._wake_next(rows)
         return len(rows)
+
+    async def _wake_next(self, entities: Sequence[Record]) -> None:
+        if entities:
+            kinds, names = [row["kind"] for row in entities], [row["entity"] for row in entities]
+            await self._run("wake_next", self._service, kinds, names)
 
     async def _run(self, name: str, *args: object) -> None:
         sql, values = self._composer.write([Part(name, args)])

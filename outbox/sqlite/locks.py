@@ -53,18 +53,14 @@ class SqliteLocks:
     async def wait_for_lock(self, request: LockRequest) -> None:
         """Give the request's delivery a place behind all others, or leave it the one it has."""
         await checkpoint_if_cancelled()
-        args = (
-            self._service,
-            request.kind,
-            request.entity,
-            request.saga_id,
-            request.step,
-            storable(request.message_id),
-            request.otherwise.value,
-            to_micros(request.expires_at),
-            self._now(),
-        )
+        delivery = (request.saga_id, request.step, storable(request.message_id))
+        here = (self._service, request.kind, request.entity, *delivery)
+        args = (*here, request.otherwise.value, to_micros(request.expires_at), self._now())
         run(self._connection, self._sql["wait_for_lock"], args)
+        for row in run(self._connection, self._sql["other_places"], here).rows:
+            there = (self._service, row["kind"], row["entity"])
+            run(self._connection, self._sql["leave_place"], (*there, *delivery))
+            run(self._connection, self._sql["wake_next"], (*there, self._now()))
 
     async def release_locks(self, saga_id: str) -> int:
         """Free whatever the saga holds and let the next delivery become due."""

@@ -16,7 +16,6 @@ from outbox.sqlite.unit import CODEC, SqliteUnit
 from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
 from saga.ports import Beat, Claim, UnitOfWork
 
-
 # Locks before gates: these may say how long they are kept.
 _PRUNED = ("prune_runs", "prune_locks", "prune_lock_queue", "prune_gates")
 

@@ -71,8 +71,8 @@ def sort_message(
     """Return what a message from `topic` means to `service`.
 
     `topology` is the plan its hash names, None when unknown here; `fitness` says what of that plan this
-    replica's code cannot do, `locks` what sagas may hold at the service. An event is accepted only from the topic its plan names. Every replica that knows
-    the plan obeys: only undoing a step takes the step's code.
+    replica's code cannot do, `locks` what sagas may hold at the service. An event is accepted only from the topic
+    its plan names. Every replica that knows the plan obeys: only undoing a step takes the step's code.
     """
     if not envelope.saga_id:
         return Skip() if envelope.kind is Kind.EVENT else Bury(reason=f"a {envelope.kind} without a saga ID")

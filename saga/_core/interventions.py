@@ -87,6 +87,8 @@ def _skip(topology: Topology, gate: GateRow, run: RunRow | None, command: SkipRu
         return Turn()
     if run is not None and run.status in (RunStatus.DONE, RunStatus.REFUSED):
         return Turn()
+    if run is None and now >= max(gate.expires_at, gate.keep_until or gate.expires_at):
+        return Turn()  # it may have run, and its row may have been pruned
     ended = done(run or _unheard_of(topology, gate, command, now), _emitted(command), now)
     ended = replace(ended, error=_note(command), causes=ended.causes or command.causes)
     return Turn(run=ended, emit=ended)

@@ -157,7 +157,7 @@ class Changes:
 
     `insert_deliveries` with a key that is stored are merged into that row. `update_deliveries` are waiting rows, by
     ID, that go on waiting or become dead; no key may be inserted together with the deletion or the update of its row.
-    `release` names sagas whose HELD and LOCKED deliveries, and those between two attempts, become due at once (reason RETRY).
+    `release` names sagas whose HELD and LOCKED deliveries, and those between two attempts, become due at once: RETRY.
     """
 
     insert_runs: tuple[RunRow, ...] = ()

@@ -12,7 +12,6 @@ from saga._runtime.context import ServiceContext
 from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
 
-
 _TIMED = (Reason.RETRY, Reason.DELAYED, Reason.LOCKED)
 
 

@@ -89,7 +89,8 @@ class EntityLocks(Protocol):
     async def wait_for_lock(self, request: LockRequest) -> None:
         """Give the request's delivery a place behind all others; one that has a place keeps it, and its time.
 
-        The place counts as long as there is a delivery of that key that waits (reason LOCKED or RETRY).
+        A delivery waits in one place: it gives up those elsewhere, and the next delivery there becomes due. The place
+        counts as long as there is a delivery of that key that waits (reason LOCKED or RETRY).
         """
         ...
 

@@ -56,7 +56,7 @@ class Process:
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _up: anyio.Event = field(default_factory=anyio.Event)
     _wanted: anyio.Event = field(default_factory=anyio.Event)
-    _down_seconds: float = 0.0
+    _back_at: float = 0.0
     _lives: int = 0
 
     def __post_init__(self) -> None:
@@ -72,13 +72,14 @@ class Process:
                 async with self._app():
                     self._up.set()
                     await anyio.sleep_forever()
-            await anyio.sleep(self._down_seconds)
+            # Its last tasks may have been held for a while: it is down for as long from its death on.
+            await anyio.sleep_until(self._back_at)
 
     def kill(self, down_seconds: float = 0.0) -> None:
         """End the process at once; it comes up again after `down_seconds`. Does nothing while it is down."""
         if not self.is_dying:
             self._up = anyio.Event()
-            self._down_seconds = down_seconds
+            self._back_at = anyio.current_time() + down_seconds
             self._scope.cancel()
 
     def stop(self) -> None:

@@ -45,9 +45,9 @@ class _Armed:
 class Stage:
     """Count what each process does, and let faults strike when their turn has come.
 
-    `kill` is told the process that dies and for how long it is down; `is_dying` says whether it has been. `commits` and `messages` count what
-    each process has done so far; a fault's number counts from when it was armed. `late` is how many copies of
-    messages are still under way.
+    `kill` is told the process that dies and for how long it is down; `is_dying` says whether it has been.
+    `commits` and `messages` count what each process has done so far; a fault's number counts from when it
+    was armed. `late` is how many copies of messages are still under way.
     """
 
     clock: Clock

@@ -238,6 +238,22 @@ class LocksContract:
         assert (view.holder, view.ahead) == (one.saga_id, "")
         assert (await seen(bench.store, replace(late, entity="chair"))).ahead == one.saga_id
 
+    async def test_who_waits_elsewhere_gives_its_place_up_to_the_next(self, bench: LocksBench) -> None:
+        expires_at = await bench.now() + DAY
+        one, two = (asks(saga_id(), expires_at, otherwise=Otherwise.QUEUE) for _ in range(2))
+        await wait(bench.store, one)
+        await wait(bench.store, replace(one, message_id="2"))
+        await wait(bench.store, two)
+        async with bench.store.unit(claim()) as unit:
+            await unit.wait_for_lock(replace(one, entity="chair"))
+        # It is the first that is left there: the other delivery of the same saga.
+        assert [(row.saga_id, row.message_id) for row in await due(bench.store)] == [(one.saga_id, "2")]
+        assert (await seen(bench.store, replace(two, entity="chair"))).ahead == one.saga_id
+        async with bench.store.unit(claim()) as unit:
+            await unit.wait_for_lock(replace(one, message_id="2", kind="shelf"))
+        assert [row.saga_id for row in await due(bench.store)] == [two.saga_id]
+        assert (await seen(bench.store, two)).ahead == ""
+
     # --- the rows that wait -----------------------------------------------------------------------------------
 
     async def test_a_delivery_that_waits_for_an_entity_has_one_row_that_its_gate_releases(

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from saga._core.rows import Changes, OutboxRow
-from saga._core.words import GateState, Reason, RunStatus, UndoStatus
+from saga._core.words import GateState, Priority, Reason, RunStatus, UndoStatus
 from saga.errors import Conflict, Gone, SettingsError, StoreError
 from saga.ports import Beat, Lock, Store
 from tests.contracts.store_rows import (
@@ -441,6 +441,41 @@ class StoreContract:
         assert await bench.other.take_deliveries(SERVICE, 10, 30.0) == []
         await bench.pass_time(31)
         assert {row.attempt for row in await bench.other.take_deliveries(SERVICE, 10, 30.0)} == {1, 2, 3}
+
+    async def test_what_is_urgent_is_taken_before_what_has_waited_longer(self, bench: StoreBench) -> None:
+        now, saga = await bench.now(), saga_id()
+        rows = [waiting(saga, now - timedelta(seconds=9 - n), attempt=n) for n in range(4)]
+        for n in (1, 3):
+            rows[n] = replace(rows[n], raw=replace(rows[n].raw, topic="orders.events.urgent"))
+        await put(bench.store, Changes(insert_deliveries=tuple(rows)), saga)
+        assert [row.attempt for row in await bench.store.take_deliveries(SERVICE, 3, 30.0)] == [1, 3, 0]
+        assert [row.attempt for row in await bench.store.take_deliveries(SERVICE, 3, 30.0)] == [2]
+
+    async def test_urgent_runs_are_taken_before_those_that_have_waited_longer(self, bench: StoreBench) -> None:
+        now = await bench.now()
+        lanes = (Priority.NORMAL, Priority.URGENT, Priority.NORMAL, Priority.URGENT)
+        runs = tuple(
+            replace(run(saga_id(), pending_at=now - timedelta(seconds=9 - n)), attempt=n, lane=lane)
+            for n, lane in enumerate(lanes)
+        )
+        await put(bench.store, Changes(insert_runs=runs), *(row.saga_id for row in runs))
+        first = await bench.store.take_runs(SERVICE, "me", 3, 30.0)
+        assert [each.run.attempt for each in first] == [1, 3, 0]
+        assert [each.run.lane for each in first] == [Priority.URGENT, Priority.URGENT, Priority.NORMAL]
+        assert [each.run.attempt for each in await bench.store.take_runs(SERVICE, "me", 3, 30.0)] == [2]
+
+    async def test_the_first_attempt_of_a_waiting_delivery_is_not_forgotten(self, bench: StoreBench) -> None:
+        now, saga = await bench.now(), saga_id()
+        first = replace(waiting(saga, now, step="stock.reserve", message_id="1"), first_at=now)
+        await put(bench.store, Changes(insert_deliveries=(first,)), saga)
+        (taken,) = await bench.store.take_deliveries(SERVICE, 9, 0.0)
+        assert taken.first_at == now
+        later = replace(taken, first_at=now + timedelta(seconds=50))
+        await put(bench.store, Changes(update_deliveries=(later,)), saga)
+        await put(bench.store, Changes(insert_deliveries=(replace(later, id=0),)), saga)
+        await bench.pass_time(1)
+        (taken,) = await bench.store.take_deliveries(SERVICE, 9, 0.0)
+        assert taken.first_at == now
 
     async def test_a_waiting_delivery_is_merged_into_the_row_of_its_key(self, bench: StoreBench) -> None:
         now, saga = await bench.now(), saga_id()

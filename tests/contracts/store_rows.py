@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from saga._core.envelope import Delivery
 from saga._core.rows import Changes, DeliveryRow, GateRow, InstanceRow, OutboxRow, RunRow
-from saga._core.words import GateState, Mark, Reason, RunKey, RunStatus, UndoStatus
+from saga._core.words import GateState, Mark, Priority, Reason, RunKey, RunStatus, UndoStatus
 from saga.ports import Claim, Lock, Store
 
 SERVICE = "stock"
@@ -63,6 +63,7 @@ def full_run(saga: str) -> RunRow:
         error="Traceback:\n  'quoted' ümlaut",
         outcome=b"{}",
         traceparent="00-abc-def-01",
+        lane=Priority.URGENT,
         expires_at=NOW + timedelta(days=7),
         created_at=NOW,
         done_at=NOW + timedelta(microseconds=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
@@ -131,6 +131,20 @@ class TransportContract:
             assert values(mine) == sorted(values(mine))
             assert {one.partition for one in mine} == {partition_of(key, 4)}
         assert len({(one.partition, one.offset) for one in found}) == 1200
+
+    async def test_what_is_on_a_first_topic_comes_before_the_rest(self, bench: Bench) -> None:
+        bulk, urgent = await topic(bench, "a-bulk"), await topic(bench, "urgent")
+        await publish(bench, messages(bulk, 400))
+        await publish(bench, messages(urgent, 20))
+        spec = replace(group(bench.name("g"), bulk, urgent), first=frozenset((urgent,)))
+        found: list[str] = []
+        async with member(bench, spec) as one:
+            with anyio.fail_after(PATIENCE_SECONDS):
+                while len(found) < 420:
+                    found += [delivery.topic for delivery in await one.fetch(7, 5.0)]
+        # Once they are there, nothing comes between them.
+        first = found.index(urgent)
+        assert found[first : first + 20] == [urgent] * 20
 
     async def test_round_trips_headers_and_tombstones(self, bench: Bench) -> None:
         name = await topic(bench, "bytes")

@@ -75,17 +75,17 @@ def test_what_passes_the_scan_and_parses_is_not_too_deep(text: str, limit: int) 
 )
 def test_hostile_values_are_refused_without_decoding_and_at_once(value: bytes) -> None:
     """No parser is called; the generous bound on time only tells linear from quadratic."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     with (
         mock.patch.object(orjson, "loads", side_effect=AssertionError("decoded")),
         pytest.raises(Undecodable),
     ):
         cloudevents.decode(delivery(value, EVENT.headers), LIMITS)
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 def test_an_oversize_value_is_refused_by_its_length_alone() -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(Undecodable, match="10000000 bytes"):
         check_delivery(delivery(b"[" * 10_000_000, ()), LIMITS)
     assert time.perf_counter() - begun < 0.05

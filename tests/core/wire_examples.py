@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from saga._core.cloudevents import message, source_of
 from saga._core.commands import encode_command
 from saga._core.envelope import Envelope, Message
 from saga._core.records import encode_outcome, encode_report
-from saga._core.words import Cause, Ending, Kind, RunKey, RunStatus, UndoStatus
+from saga._core.words import Cause, Ending, Kind, Priority, RunKey, RunStatus, UndoStatus
 
 GOLDEN = Path(__file__).parent / "golden"
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -107,7 +108,7 @@ OUTCOMES: dict[str, Outcome] = {
 
 def messages() -> dict[str, Message]:
     """Return the examples by the names of their golden files."""
-    made = {"event": _event(), "plain-event": _plain_event()}
+    made = {"event": _event(), "event-urgent": _urgent_event(), "plain-event": _plain_event()}
     for name, (service, report) in REPORTS.items():
         made[name] = _report(service, report)
     for name, (service, command) in COMMANDS.items():
@@ -118,7 +119,15 @@ def messages() -> dict[str, Message]:
 
 
 def _event() -> Message:
-    envelope = Envelope(
+    return message(_reserved(), "inventory.events", SAGA_ID)
+
+
+def _urgent_event() -> Message:
+    return message(replace(_reserved(), lane=Priority.URGENT), "inventory.events.urgent", SAGA_ID)
+
+
+def _reserved() -> Envelope:
+    return Envelope(
         id=ids.event_id(SAGA_ID, RESERVED.step),
         source=source_of("inventory"),
         type="stock.reserved.v1",
@@ -132,7 +141,6 @@ def _event() -> Message:
         expires_at=EXPIRY,
         traceparent=TRACE,
     )
-    return message(envelope, "inventory.events", SAGA_ID)
 
 
 def _plain_event() -> Message:

@@ -25,7 +25,7 @@ from saga._core.bodies import (
     Undone,
 )
 from saga._core.envelope import Delivery, Envelope, Headers
-from saga._core.words import Cause, Ending, Kind, RunKey, RunStatus, UndoStatus
+from saga._core.words import Cause, Ending, Kind, Priority, RunKey, RunStatus, UndoStatus
 
 TIMES = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 NAMES = st.from_regex(r"[a-z0-9]+([._-][a-z0-9]+){0,3}", fullmatch=True).filter(lambda name: len(name) <= 100)
@@ -107,6 +107,7 @@ SAGA_ENVELOPES = st.builds(
     causation_id=TEXTS | st.just(""),
     expires_at=TIMES,
     traceparent=TRACEPARENTS,
+    lane=st.sampled_from(Priority),
 )
 PLAIN_ENVELOPES = st.builds(
     Envelope,

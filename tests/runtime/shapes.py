@@ -88,6 +88,7 @@ class ShapeWorld:
 
     timeout: timedelta = timedelta(minutes=10)
     within: timedelta = timedelta(minutes=5)
+    pause: timedelta = timedelta(seconds=90)
     seen: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     endings: list[Ended] = field(default_factory=list[Ended])
     services: list[Service] = field(init=False)
@@ -150,7 +151,7 @@ class ShapeWorld:
             assert sum(p.grams for p in parcels) == loaded.grams
             await undid("load", run)
 
-        @shop.step(delivery, delay=timedelta(seconds=90), compensation=NOTHING)
+        @shop.step(delivery, delay=self.pause, compensation=NOTHING)
         async def check(order: Ordered, run: Run) -> Checked:
             self.seen.append(("check", order.refuse))
             return Checked()

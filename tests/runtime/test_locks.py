@@ -91,6 +91,8 @@ class Shop:
     otherwise: Otherwise = Otherwise.WAIT
     timeout: timedelta | None = None
     writes_first: bool = False
+    retry: Retry = QUICK
+    fails_at: dict[str, float] = field(default_factory=dict[str, float])
     tried: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     services: Sequence[Service] = field(init=False)
     orders: Service = field(init=False)
@@ -106,7 +108,7 @@ class Shop:
         self.sku = inventory.lock("sku")
         self.place = orders.starts(saga, Placed)
 
-        @inventory.step(saga, retry=QUICK)
+        @inventory.step(saga, retry=self.retry)
         async def reserve(order: Placed, run: Run) -> Reserved | Busy:
             return await self.reserve(order, run)
 
@@ -135,6 +137,10 @@ class Shop:
     async def reserve(self, order: Placed, run: Run) -> Reserved | Busy:
         """Take what the order asks for, and try to make a refusal of a wait."""
         self.tried.append((order.order, run.attempt))
+        if anyio.current_time() >= self.fails_at.get(order.order, 1e9):
+            del self.fails_at[order.order]
+            msg = "no electricity"
+            raise RuntimeError(msg)
         if self.writes_first:
             await run.db.execute("insert into reserved (saga, name) values ($1, 'before')", run.saga_id)
         try:
@@ -275,6 +281,36 @@ async def test_who_is_in_the_queue_comes_in_order_and_before_who_comes_later() -
             assert (await handle.outcome(900)).ending is Ending.COMPLETED
         assert await reserved(s) == [handle.saga_id for handle in handles]
         await check_isolation(s)
+
+
+async def test_who_is_first_keeps_its_place_while_its_step_fails() -> None:
+    shop = Shop(otherwise=Otherwise.QUEUE, retry=Retry(attempts=3, base_seconds=20, cap_seconds=20))
+    async with up(shop) as s:
+        shop.fails_at["two"] = anyio.current_time() + PAY_AFTER.total_seconds()
+        one, two = [await place(s, shop, name) for name in ("one", "two")]
+        assert (await one.outcome(600)).ending is Ending.COMPLETED
+        await s.pass_time(seconds=0.2)
+        shop.otherwise = Otherwise.WAIT
+        three = await s.when(shop.place(Placed(order="three"), key="three"))
+        await s.pass_time(seconds=0.2)
+        # It is free and promised.
+        assert await holders(s, shop) == {}
+        assert shop.tried[-1] == ("three", 1)
+        for handle in (two, three):
+            assert (await handle.outcome(900)).ending is Ending.COMPLETED
+        assert await reserved(s) == [one.saga_id, two.saga_id, three.saga_id]
+
+
+async def test_who_looks_again_unasked_keeps_its_row() -> None:
+    shop = Shop()
+    async with up(shop) as s:
+        await place(s, shop, "one")
+        await place(s, shop, "two")
+        before = await s.rows(shop.inventory, "select id, attempt, reason from saga_delivery")
+        tried = len(shop.tried)
+        await s.pass_time(seconds=30)
+        assert 2 <= len(shop.tried) - tried <= 4
+        assert await s.rows(shop.inventory, "select id, attempt, reason from saga_delivery") == before
 
 
 async def test_a_saga_that_ends_while_it_waits_leaves_the_queue() -> None:

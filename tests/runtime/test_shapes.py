@@ -11,7 +11,8 @@ from trio.testing import MockClock
 from saga import Cause, Ending, KeyConflict
 from saga.app import Tuning
 from tests.runtime.shapes import Approved, HotelFull, Ordered, ShapeWorld, TooHeavy
-from tests.runtime.world import Running, World, running
+from tests.runtime.world import Running, World, running, running_for_real
+from tests.testbed.services import Kafka
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +47,19 @@ async def test_every_shape_in_one_saga() -> None:
         assert await effects(run) == sorted(["hotel", "leave", "load", "pack", *weighed])
         rows = await run.rows("select result from saga_run where step = 'office.leave'")
         assert rows[0]["result"] == b'{"by":"ada","grams":600,"hotel":"ok"}'
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("heavy", "ending", "left"), [("", Ending.COMPLETED, 16), ("7of12", Ending.COMPENSATED, 0)])
+async def test_every_shape_on_kafka_and_postgres(
+    database: str, kafka: Kafka, heavy: str, ending: Ending, left: int
+) -> None:
+    world = ShapeWorld(heavy=heavy, pause=timedelta(seconds=0.2))
+    async with running_for_real(cast("World", world), database, kafka.bootstrap) as run:
+        handle = await world.place(Ordered(parcels=12))
+        await world.approve(Approved(by="ada"), saga_id=handle.saga_id)
+        assert (await handle.outcome(timeout_seconds=60)).ending is ending
+        assert len(await effects(run)) == left
 
 
 async def test_an_empty_fan_out_fires_its_gather() -> None:

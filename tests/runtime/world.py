@@ -26,7 +26,7 @@ from saga import (
     Service,
 )
 from saga._core.start import Start
-from saga.app import App, Coordinator, Tuning
+from saga.app import App, Coordinator, CoordinatorTuning, Tuning
 from saga.ports import Claim, CoordinationStore, Store, Transport
 from transports import MemoryTransport, open_transport
 
@@ -185,7 +185,9 @@ async def make_tables(store: Store) -> None:
 
 
 @asynccontextmanager
-async def running(world: World, *, tuning: Tuning = TUNING) -> AsyncGenerator[Running]:
+async def running(
+    world: World, *, tuning: Tuning = TUNING, coordinating: CoordinatorTuning | None = None
+) -> AsyncGenerator[Running]:
     """Run a world on SQLite in memory and the memory transport: services and coordinator in one app."""
     address = f"sqlite:///:memory:?name=w{next(_NUMBERS)}"
     clock = VirtualClock()
@@ -193,7 +195,7 @@ async def running(world: World, *, tuning: Tuning = TUNING) -> AsyncGenerator[Ru
         store = await stack.enter_async_context(open_store(address, clock=clock))
         coordination = await stack.enter_async_context(open_coordination_store(address, clock=clock))
         transport = await stack.enter_async_context(MemoryTransport())
-        yield await stack.enter_async_context(up(world, store, coordination, transport, tuning))
+        yield await stack.enter_async_context(up(world, store, coordination, transport, tuning, coordinating))
 
 
 @asynccontextmanager
@@ -210,14 +212,18 @@ async def running_for_real(world: World, database: str, bootstrap: str) -> Async
 
 @asynccontextmanager
 async def up(
-    world: World, store: Store, coordination: CoordinationStore, transport: Transport, tuning: Tuning
+    world: World,
+    store: Store,
+    coordination: CoordinationStore,
+    transport: Transport,
+    tuning: Tuning,
+    coordinating: CoordinatorTuning | None = None,
 ) -> AsyncGenerator[Running]:
     """Run a world on open adapters."""
     await store.migrate()
     await make_tables(store)
-    app = App(
-        world.services, coordinator=Coordinator(store=coordination), store=store, transport=transport, tuning=tuning
-    )
+    coordinator = Coordinator(store=coordination, tuning=coordinating)
+    app = App(world.services, coordinator=coordinator, store=store, transport=transport, tuning=tuning)
     async with app:
         yield Running(world=world, app=app, store=store, transport=transport)
 

@@ -24,7 +24,9 @@ def replay(seed: int, *, whole: bool) -> int:
     for line in flow_lines(kit.plan):
         say(f"    {line}")
     for step in kit.plan.steps:
-        say(f"    {step.name}: {step.kind}, {step.effects}, undone {step.undoing}, emits {', '.join(step.emits) or '-'}")
+        say(
+            f"    {step.name}: {step.kind}, {step.effects}, undone {step.undoing}, emits {', '.join(step.emits) or '-'}"
+        )
     found = simulate(seed, rules)
     hidden = frozenset[int]() if whole or not found.violation else shrunk(seed, rules)
     history: list[str] = []

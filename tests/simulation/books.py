@@ -47,9 +47,7 @@ class Books:
         self._pivot = topology.pivot.name if topology.pivot else ""
         self.marks: dict[Place, Mark] = {}
 
-    def happened(
-        self, place: Place, emitted: str, causes: tuple[Place, ...], *, fan_out: int | None = None
-    ) -> None:
+    def happened(self, place: Place, emitted: str, causes: tuple[Place, ...], *, fan_out: int | None = None) -> None:
         """Write down that a run took effect; once is all it may."""
         if place in self.marks:
             raise Violation(f"effects once: {_named(place)} took effect twice")
@@ -59,7 +57,9 @@ class Books:
             for cause in causes:
                 mark = self.marks.get(cause)
                 if not self._comes_from_outside(cause) and (mark is None or mark.standing != LIVE):
-                    raise Violation(f"causes stand: {_named(place)} ran though {_named(cause)}, its cause, does not stand")
+                    raise Violation(
+                        f"causes stand: {_named(place)} ran though {_named(cause)}, its cause, does not stand"
+                    )
         mark = self.marks[place] = Mark(place, LIVE, emitted, causes)
         mark.fan_out = fan_out
 

@@ -78,7 +78,7 @@ WHIMS = (
     Fault.SKIP,
 )
 """What may happen at any moment; these share one countdown, since every task would count down each of them."""
-WHIM_MEAN = 25
+WHIM_MEAN = 18
 
 
 class Chance:

@@ -35,40 +35,59 @@ def check_decision(before: Instance, decision: Decision, counts: dict[str, int])
         return
     if after.phase is not before.phase:
         counts[f"{before.phase.value} -> {after.phase.value}"] += 1
-    if after.cause is not None and before.cause is None:
-        counts[f"closing: {after.cause.value}"] += 1
+    if after.cause is not before.cause:
+        _check_cause(before, after, counts)
     if after.runs is not before.runs:
         _check_runs(before, after)
     if after.undos is not before.undos:
-        for key, undo in before.undos.items():
-            if undo is UndoStep.DONE and after.undos.get(key) is not UndoStep.DONE:
-                raise Violation(f"knowledge rises: {key.step} was undone and is {after.undos.get(key)}")
-    if after.phase not in ENDED and after.due_at is None and after.stuck is None:
-        raise Violation(f"always due: a saga that is {after.phase.value} has no due time")
-    if after.stuck is None and after.phase not in ENDED and (after.doubts or UndoStep.FAILED in after.undos.values()):
-        raise Violation("stuck is seen: a failed undo or a call in doubt waits for a person, and the saga is not stuck")
-    if after.stuck is Cause.IN_DOUBT and not after.doubts:
-        raise Violation("stuck is seen: stuck with a doubt that is over")
-    if after.stuck is Cause.UNDO_FAILED and UndoStep.FAILED not in after.undos.values():
-        raise Violation("stuck is seen: stuck with a failed undo that is over")
-    moved = after.cause not in (before.cause, None, Cause.REFUSED)
-    if before.cause is not None and moved and before.phase is not Phase.RUNNING:
-        raise Violation(f"first cause: closing because {before.cause}, and now because {after.cause}")
+        _check_undos(before, after)
+    if after.phase not in ENDED:
+        _check_open(after)
     if before.mark is Mark.HELD and after.mark is Mark.HELD:
         _check_held(decision)
     told = [effect.outcome for effect in decision.effects if isinstance(effect, Tell)]
     endings = [outcome.ending for outcome in told if outcome.ending is not Ending.STUCK]
     if endings != ([ENDINGS[after.phase]] if after.phase in ENDED else []):
         raise Violation(f"outcome: told {endings} about a saga that is {after.phase.value}")
-    if after.stuck is not None and after.told is not Ending.STUCK:
-        raise Violation("outcome: stuck, and nobody was told")
     if told:
         _check_told(after, decision)
 
 
+def _check_cause(before: Instance, after: Instance, counts: dict[str, int]) -> None:
+    if before.cause is None and after.cause is not None:
+        counts[f"closing: {after.cause.value}"] += 1
+    elif after.cause not in (None, Cause.REFUSED) and before.phase is not Phase.RUNNING:
+        raise Violation(f"first cause: closing because {before.cause}, and now because {after.cause}")
+
+
+def _check_undos(before: Instance, after: Instance) -> None:
+    for key, undo in before.undos.items():
+        if undo is UndoStep.DONE and after.undos.get(key) is not UndoStep.DONE:
+            raise Violation(f"knowledge rises: {key.step} was undone and is {after.undos.get(key)}")
+
+
+def _check_open(after: Instance) -> None:
+    """Check that an open saga is looked at again, and that what needs a person shows."""
+    failed = UndoStep.FAILED in after.undos.values()
+    if after.stuck is None:
+        if after.due_at is None:
+            raise Violation(f"always due: a saga that is {after.phase.value} has no due time")
+        if after.doubts or failed:
+            raise Violation("stuck is seen: a failed undo or a call in doubt waits, and the saga is not stuck")
+        return
+    if after.stuck is Cause.IN_DOUBT and not after.doubts:
+        raise Violation("stuck is seen: stuck with a doubt that is over")
+    if after.stuck is Cause.UNDO_FAILED and not failed:
+        raise Violation("stuck is seen: stuck with a failed undo that is over")
+    if after.told is not Ending.STUCK:
+        raise Violation("outcome: stuck, and nobody was told")
+
+
 def _check_held(decision: Decision) -> None:
     for effect in decision.effects:
-        if isinstance(effect, SendClose | SendUndo) or (isinstance(effect, Tell) and effect.outcome.ending in ENDED):
+        if isinstance(effect, SendClose | SendUndo) or (
+            isinstance(effect, Tell) and effect.outcome.ending is not Ending.STUCK
+        ):
             raise Violation(f"held is held: a held saga sends {effect}")
 
 

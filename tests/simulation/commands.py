@@ -13,8 +13,8 @@ from saga._core.rows import RunRow
 from saga._core.words import Reason, RunKey, UndoStatus
 from tests.simulation.books import Violation
 from tests.simulation.chance import Fault
-from tests.simulation.messages import Item
 from tests.simulation.copying import replace
+from tests.simulation.messages import Item
 
 if TYPE_CHECKING:
     from tests.simulation.station import Station
@@ -145,9 +145,7 @@ class Commands:
     def _compensate(self, decided: Compensate) -> Turn:
         run, world, now = decided.run, self._world, self._station.clock
         if self.raises(run.step):
-            turn = self._rules.compensation_raised(
-                run, "boom", attempts=self.attempts(run.step), retry_at=now + RETRY
-            )
+            turn = self._rules.compensation_raised(run, "boom", attempts=self.attempts(run.step), retry_at=now + RETRY)
         else:
             world.sagas[run.saga_id].books.undone((run.step, run.branch), repeatable=False)
             world.count("compensated")
@@ -167,4 +165,3 @@ class Commands:
     def attempts(self, step: str) -> int:
         """Return how often a compensation is tried."""
         return UNDO_ATTEMPTS if step in self._world.kit.sticks else 1_000
-

@@ -1,47 +1,23 @@
 """Be the coordinators: one topic of records, one database, two replicas that both may believe to own it.
 
-Mirrors saga._runtime (coordinator, folding, observing) and the coordinator's store.
+Mirrors saga._runtime (coordinator, observing) and the coordinator's store.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from saga._core import topics
-from saga._core.bodies import (
-    CancelRequested,
-    Close,
-    Closed,
-    Command,
-    Committed,
-    Hold,
-    Keep,
-    Obeyed,
-    Outcome,
-    Report,
-    RunReported,
-    Undo,
-    UndoFailed,
-    Undone,
-    kind_of,
-)
-from saga._core.closure import is_complete
+from saga._core.bodies import CancelRequested, Closed, Committed, Obeyed, Report, UndoFailed, Undone
 from saga._core.coordinator import Due, Input
-from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
-from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep, kept_until
-from saga._core.participant import fact_of
+from saga._core.instance import ENDED, Answer, Instance, UndoStep
 from saga._core.rows import Cursor
 from saga._core.verbs import Verb
-from saga._core.words import Cause, Kind, Mark, RunKey, RunStatus, StepKind
 from saga._runtime.observing import Observer
 from saga.errors import VerbRefused
-from tests.simulation.books import Violation
 from tests.simulation.chance import Fault
-from tests.simulation.copying import replace
-from tests.simulation.checks import check_decision, described
-from tests.simulation.messages import message_of
+from tests.simulation.folder import Folder
 
 if TYPE_CHECKING:
     from tests.simulation.world import SagaUnderTest, Task, World
@@ -55,8 +31,6 @@ TICK = timedelta(seconds=0.2)
 PAUSE = timedelta(seconds=30)
 REPLIES = (Closed, Committed, Undone, UndoFailed, Obeyed)
 """What a command that is sent again is answered with again."""
-REPEATED = (Close, Undo, Hold, Keep)
-"""What is sent again until it is answered."""
 Record = tuple[str, datetime, Report]
 
 
@@ -109,12 +83,10 @@ class Desk:
     def __init__(self, world: World) -> None:
         """Begin with nothing read."""
         self._world = world
-        self._rules = world.rules
+        self._folder = Folder(world, self)
         self.skew = NO_SKEW
-        self._window = timedelta(milliseconds=world.kit.plan.forward_window_ms)
         self._down = False
         self._parked: list[Task] = []
-        self._expiries: dict[str, datetime] = {}
         self._log: list[Record] = []
         self._stored: dict[str, Stored] = {}
         self._cursor: Cursor | None = None
@@ -128,6 +100,11 @@ class Desk:
     def clock(self) -> datetime:
         """Return the time of the coordinator's database."""
         return self._world.now + self.skew
+
+    def has_ended(self, saga_id: str) -> bool:
+        """Return whether nothing can happen to a saga any more."""
+        instance = self.instance(saga_id)
+        return instance is not None and instance.phase in ENDED
 
     def instance(self, saga_id: str) -> Instance | None:
         """Return what is stored of a saga."""
@@ -212,7 +189,7 @@ class Desk:
         told: dict[str, list[Input]] = {}
         for saga_id, expires_at, report in records:
             told.setdefault(saga_id, []).append(report)
-            self._prime(saga_id, expires_at, report)
+            self._folder.prime(saga_id, expires_at, report)
         self._transact(reader, told, {0: end})
 
     def _tick(self, _: None) -> None:
@@ -325,13 +302,6 @@ class Desk:
             reader.begin_at(self._cursor)
             self._world.bag.append((self._folds, None))
 
-    def _prime(self, saga_id: str, expires_at: datetime, report: Report) -> None:
-        """Know when a saga expires: an event from outside that came before the start has only guessed it."""
-        step = self._world.topology.steps.get(report.fact.step) if isinstance(report, RunReported) else None
-        inside = isinstance(report, RunReported) and (step is None or step.kind is not StepKind.RECEIVE)
-        if inside or saga_id not in self._expiries:
-            self._expiries[saga_id] = expires_at
-
     def _decide(self, reader: Replica, told: dict[str, list[Input]], positions: dict[int, int]) -> Changes:
         changes = Changes([], (), [])
         for saga_id, inputs in told.items():
@@ -341,71 +311,11 @@ class Desk:
         return changes
 
     def _decide_one(self, reader: Replica, saga_id: str, inputs: list[Input], changes: Changes) -> None:
-        world, now = self._world, self.clock
         stored = self._stored.get(saga_id)
-        expires_at = self._expiries[saga_id]
-        if stored is None and now >= expires_at:
-            world.count("a record of an unknown saga after its expiry")
-            return
-        before = stored.instance if stored is not None else Instance(saga_id=saga_id, expires_at=expires_at)
-        if before.expires_at != expires_at:
-            before = replace(before, expires_at=expires_at)
-        revision = stored.revision if stored is not None else 0
-        reports = [received for received in inputs if not isinstance(received, Due | Verb)]
-        if reports and world.chance.strikes(Fault.COORDINATOR_UNPLANNED):
-            world.count("coordinator does not know the plan")
-            world.say(f"{reader.name} does not know the plan and learns {reports}")
-            changes.instances.append((self._rules.learn_unplanned(before, reports, "another"), revision))
-            return
-        instance = before
-        for received in inputs:
-            decision = self._rules.decide(world.topology, instance, received, now)
-            check_decision(instance, decision, world.counts)
-            if decision.instance.phase is Phase.RUNNING:
-                self._check_due(decision.instance)
-            if isinstance(received, Due):
-                self._check_time(instance, decision.instance, now)
-            if decision.instance.undos and not instance.undos:
-                self._check_first_undo(decision.instance)
-            if world.history is not None:
-                world.say(f"{reader.name} {described(instance, decision, received)}")
-            instance = decision.instance
-            for effect in decision.effects:
-                self._send(instance, effect, changes.out)
-        if instance is not before:
-            changes.instances.append((instance, revision))
-
-    def _check_due(self, after: Instance) -> None:
-        """Check that a saga that goes forward is looked at when its timeout passes."""
-        if after.stuck is not None or after.mark is Mark.HELD or after.due_at is None:
-            return
-        timeout = after.expires_at + after.paused - self._window
-        if after.due_at > timeout and RunKey(step=self._world.kit.plan.start) in after.runs:
-            raise Violation(f"always due: {after.saga_id} is due at {after.due_at}, its timeout at {timeout}")
-
-    def _check_time(self, before: Instance, after: Instance, now: datetime) -> None:
-        """Check what only time decides: an open saga is kept, and one that has not started has no deadline."""
-        if after.phase not in ENDED and now >= after.expires_at and kept_until(after) <= now:
-            raise Violation(f"kept: {after.saga_id} is open after its expiry and its rows are not kept")
-        if before.cause is None and after.cause is Cause.DEADLINE:
-            kinds = {self._world.kit.topology.steps[key.step].kind for key in after.runs if "receive" in key.step}
-            if kinds and len(kinds) == len({key.step for key in after.runs}):
-                raise Violation(f"deadline: {after.saga_id} has not started")
-
-    def _check_first_undo(self, after: Instance) -> None:
-        """Check that a deadline does not undo what has finished."""
-        if after.cause is not Cause.DEADLINE or any(fact.status is not RunStatus.DONE for fact in after.runs.values()):
-            return  # what was in doubt in a list may have ended since, and is undone all the same
-        if RunKey(step=self._world.kit.plan.start) not in after.runs:
-            return  # without the start's record nobody knows what was asked for
-        runs = [
-            fact_of(row)
-            for station in self._world.stations.values()
-            for row in station.runs.get(after.saga_id, {}).values()
-        ]
-        seen = replace(after, runs={fact.key: fact for fact in runs})
-        if is_complete(self._world.kit.topology, seen):
-            raise Violation(f"deadlines ask: {after.saga_id} has finished and is undone because of its deadline")
+        before = stored.instance if stored is not None else None
+        after = self._folder.fold(reader.name, saga_id, before, inputs, changes.out)
+        if after is not None and after is not before:
+            changes.instances.append((after, stored.revision if stored is not None else 0))
 
     def _write(self, reader: Replica, changes: Changes) -> None:
         """Write all or nothing: cursors by compare-and-set, instances by revision."""
@@ -422,39 +332,3 @@ class Desk:
             self._stored[instance.saga_id] = Stored(instance, revision + 1)
         for _, after in changes.cursors:
             reader.cursor = self._cursor = after
-
-    # --- effects -------------------------------------------------------------------------------------------------
-
-    def _send(self, instance: Instance, effect: Effect, out: list[Task]) -> None:
-        world = self._world
-        body: Command | Outcome
-        match effect:
-            case SendClose(service=service):
-                body = Close()
-            case SendUndo(key=key):
-                service, body = key.service, Undo(step=key.step, branch=key.branch)
-            case Send(service=service, command=command):
-                body = command
-            case Tell(outcome=outcome):
-                service, body = world.kit.plan.starter, outcome
-            case SettleChild():
-                return
-            case _:
-                assert_never(effect)
-        tells = isinstance(body, Outcome)
-        kind = Kind.OUTCOME if isinstance(body, Outcome) else kind_of(body)
-        topic = topics.OUTCOMES if tells else topics.commands_topic(service)
-        item = message_of(
-            kind,
-            body,
-            topic,
-            saga_id=instance.saga_id,
-            plan=world.kit.plan.hash,
-            now=self.clock,
-            expires_at=kept_until(instance),
-        )
-        if isinstance(body, REPEATED) and world.chance.strikes(Fault.COMMAND_LOST):
-            world.count("command lost")
-            return
-        station = world.stations[service]
-        out.append((station.events.receives if tells else station.commands.obeys, item))

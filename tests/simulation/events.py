@@ -11,7 +11,7 @@ from saga._core.fitting import FIT, Fitness
 from saga._core.gathering import Received
 from saga._core.intake import Park, React, Settle, Skip, Verdict
 from saga._core.participant import Meeting
-from saga._core.plan import PlanStep
+from saga._core.plan import PlanStep, Topology
 from saga._core.rows import RunRow
 from saga._core.words import Effects, Ending, GateState, Mark, Reason, RunStatus, StepKind
 from tests.simulation.books import Violation
@@ -79,14 +79,15 @@ class Events:
     def sort(self, item: Item) -> Verdict:
         """Return what an item means here; a replica may not know its plan, or have other code."""
         station, world = self._station, self._world
-        topology, fitness = station.topology, FIT
+        topology: Topology | None = station.topology
+        fitness = FIT
         if world.chance.strikes(Fault.PLAN_UNKNOWN):
             if world.random() < 0.4:
                 world.count("plan not known")
                 topology = None
             else:
                 world.count("plan known, code differs")
-                mine = [step.name for step in topology.plan.steps if step.service == station.name]
+                mine = [step.name for step in station.topology.plan.steps if step.service == station.name]
                 fitness = Fitness(steps={name: "the code differs" for name in mine if world.random() < 0.7})
         return self._rules.sort_message(
             item.envelope, item.topic, service=station.name, topology=topology, fitness=fitness
@@ -136,9 +137,7 @@ class Events:
         run = station.runs.setdefault(saga_id, {}).get((name, self._rules.run_branch(step, envelope.branch)))
         gate = station.gates.get(saga_id)
         not_before = envelope.time + timedelta(milliseconds=step.delay_ms) if step.delay_ms else None
-        meeting = self._rules.meet(
-            gate=gate, run=run, expires_at=envelope.expires_at, now=now, not_before=not_before
-        )
+        meeting = self._rules.meet(gate=gate, run=run, expires_at=envelope.expires_at, now=now, not_before=not_before)
         world.counts[meeting] += 1
         if world.history is not None:
             world.say(f"{station.name}: {envelope.type} of {saga_id} for {name}: {meeting.value}")

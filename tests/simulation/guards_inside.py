@@ -252,4 +252,10 @@ INSIDE = (
         "    if gate.state is not GateState.OPEN:\n        return Turn()\n",
         "",
     ),
+    mutant(
+        "nothing is skipped after the expiry",
+        interventions,
+        "if run is None and now >= max(gate.expires_at, gate.keep_until or gate.expires_at):",
+        "if False:",
+    ),
 )

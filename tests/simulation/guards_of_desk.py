@@ -81,7 +81,8 @@ OF_DESK = (
     mutant(
         "a held saga does nothing",
         coordinator,
-        "settled = _tell_stuck(known, now, effects) if known.mark is Mark.HELD else _settle(topology, known, now, effects)",
+        "settled = _tell_stuck(known, now, effects) if known.mark is Mark.HELD else "
+        "_settle(topology, known, now, effects)",
         "settled = _settle(topology, known, now, effects)",
     ),
     mutant(

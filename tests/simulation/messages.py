@@ -25,7 +25,7 @@ class Item:
         self.envelope = envelope
         self.topic = topic
         self.body = body
-        self.cause = ("", "")
+        self.cause: tuple[str, str] = ("", "")
         self.step = ""
         self.attempt = 0
         self.due_at: datetime | None = None

@@ -86,7 +86,9 @@ class Operator:
         allowed = [event for event in step.emits if event != step.fan_out] + [""] * (step.ends or not step.emits)
         if allowed:
             result = self._world.chance.pick(allowed)
-            self._say(saga, SkipStep(key=key, reason="done by hand", result_type=result, result=b"{}" if result else b""))
+            self._say(
+                saga, SkipStep(key=key, reason="done by hand", result_type=result, result=b"{}" if result else b"")
+            )
 
     def _say(self, saga: SagaUnderTest, verb: Verb) -> None:
         self._world.say(f"a person says {verb} to {saga.id}")

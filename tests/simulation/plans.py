@@ -65,7 +65,9 @@ def kit(number: int) -> Kit:
             plan=plan,
             topology=topology_of(plan),
             fails=scenario.fails,
-            sticks=scenario.sticks, attempts=scenario.call_attempts, short=False
+            sticks=scenario.sticks,
+            attempts=scenario.call_attempts,
+            short=False,
         )
     random = Random(f"plan {number}")  # a string: its own stream beside that of the schedule
     while True:

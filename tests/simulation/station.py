@@ -19,8 +19,8 @@ from tests.simulation.chance import Fault
 from tests.simulation.checks import check_list
 from tests.simulation.commands import Commands
 from tests.simulation.events import Events
+from tests.simulation.growing import START_EVENT
 from tests.simulation.messages import Item, events_of
-from tests.simulation.plans import START_EVENT
 
 if TYPE_CHECKING:
     from tests.simulation.world import SagaUnderTest, Task, World
@@ -246,7 +246,7 @@ class Station:
             if item.reason in (Reason.HELD, Reason.RETRY) and item.envelope.saga_id == saga_id:
                 item.due_at = self.clock
                 self.world.bag.append((self.events.resumes, item.key))
-                self.world.count(f"released: {item.reason.value}")
+                self.world.count(f"released: {item.reason}")
 
     def causes_of(self, run: RunRow) -> tuple[Place, ...]:
         """Return the runs whose events have made a run, whatever its row says of them."""
@@ -271,6 +271,13 @@ class Station:
             if item.due_at is not None and item.due_at <= now:
                 self.world.bag.append((self.events.resumes, key))
         self.caller.take_due()
+
+    def prune(self, ended: set[str]) -> None:
+        """Forget the sagas that have ended, as the pruner does a day after their expiry."""
+        for saga_id in ended:
+            self.runs.pop(saga_id, None)
+            self.gates.pop(saga_id, None)
+        self.waiting = {key: item for key, item in self.waiting.items() if key[0] not in ended}
 
     def check_rest(self) -> None:
         """Raise Violation unless nothing waits here that nobody will look at; a stuck saga keeps what it has."""

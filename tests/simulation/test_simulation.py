@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -18,9 +19,8 @@ SCHEDULES = 20_000
 @pytest.mark.timeout(300)
 def test_random_schedules_keep_the_promises(record_property: Callable[[str, object], None]) -> None:
     tally = run(seed=0, schedules=SCHEDULES)
-    for what, times in sorted(tally.counts.items()):
-        print(f"{times:10} {what}")
-    print(tally)
+    sys.stdout.writelines(f"{times:10} {what}\n" for what, times in sorted(tally.counts.items()))
+    sys.stdout.write(f"{tally}\n")
     record_property("simulation", str(tally))
     assert not tally.violations, tally.violations
     assert tally.schedules == SCHEDULES
@@ -36,8 +36,7 @@ def test_what_was_found_once_stays_mended(seed: int) -> None:
 @pytest.mark.timeout(600)
 def test_without_any_of_the_guards_a_promise_is_broken() -> None:
     found = hunt_all()
-    for killed in found:
-        print(killed)
+    sys.stdout.writelines(f"{killed}\n" for killed in found)
     assert not [killed.guard for killed in found if not killed.schedules], f"not killed in {MOST_SCHEDULES} schedules"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from saga._core.instance import ENDED, Phase
 from saga._core.plan import PlanStep, Topology
 from saga._core.words import StepKind
-from tests.simulation.books import Books, Violation
+from tests.simulation.books import Books, Mark, Place, Violation
 from tests.simulation.chance import Chance, Fault
 from tests.simulation.desk import Desk
 from tests.simulation.operator import Operator
@@ -20,6 +20,7 @@ from tests.simulation.rules import Rules
 from tests.simulation.station import Station
 
 MOST_HELP = 6
+LONG_AFTER = timedelta(days=2)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 Task = tuple[Callable[[Any], None], Any]
 MOST_TASKS = 4_000
@@ -33,7 +34,7 @@ NOTHING = timedelta()
 class SagaUnderTest:
     """Be one saga: its ID, when it expires, and the books of what it has done."""
 
-    __slots__ = ("books", "expires_at", "id", "outcome")
+    __slots__ = ("books", "expires_at", "id", "marks_at_rest", "outcome")
 
     def __init__(self, saga_id: str, kit_topology: Topology, expires_at: datetime) -> None:
         """Begin."""
@@ -41,14 +42,13 @@ class SagaUnderTest:
         self.expires_at = expires_at
         self.books = Books(kit_topology)
         self.outcome = ""
+        self.marks_at_rest: dict[Place, Mark] = {}
 
 
 class World:
     """Run one schedule from its seed."""
 
-    def __init__(
-        self, chance: Chance, rules: Rules, kit: Kit, *, sagas: int, history: list[str] | None = None
-    ) -> None:
+    def __init__(self, chance: Chance, rules: Rules, kit: Kit, *, sagas: int, history: list[str] | None = None) -> None:
         """Build services and coordinators for one plan."""
         self.chance = chance
         self.random = chance.random
@@ -59,8 +59,10 @@ class World:
         self.now = BEGIN
         self.bag: list[Task] = []
         self.late: list[Task] = []
+        self.archive: list[Task] = []
         self.counts: dict[str, int] = defaultdict(int)
         self.safety = True
+        self._keeps = chance.random() < 0.15
         self.healed_at = BEGIN
         self._operator = Operator(self)
         self._timers: list[tuple[datetime, int, Task]] = []
@@ -97,6 +99,24 @@ class World:
         else:
             raise Violation("liveness: a person cannot get it moving")
         self._check_rest()
+        if self._keeps:
+            self._live_on()
+
+    def _live_on(self) -> None:
+        """Let old messages come again long after the expiry, when rows are pruned: nothing may happen any more."""
+        self.say("=== long after")
+        latest = max(saga.expires_at for saga in self.sagas.values())
+        kept = [gate.keep_until for station in self.stations.values() for gate in station.gates.values()]
+        self.now = max(self.now, latest, *(until for until in kept if until is not None)) + LONG_AFTER
+        ended = {saga.id for saga in self.sagas.values() if self.desk.has_ended(saga.id)}
+        for station in self.stations.values():
+            station.prune(ended)
+        for task in self.archive:
+            task[0](task[1])
+            self.bag.clear()
+        for saga in self.sagas.values():
+            if saga.id in ended and saga.books.marks != saga.marks_at_rest:
+                raise Violation(f"long after: something has happened to {saga.id}")
 
     def _rest(self) -> None:
         while self._go_on():
@@ -223,6 +243,8 @@ class World:
                 self.late.append(row)
             else:
                 self.bag.append(row)
+            if self._keeps and self.random() < 0.3:
+                self.archive.append(row)
             if strikes(Fault.DUPLICATE):
                 self.count("published twice")
                 self.late.append(row)
@@ -243,6 +265,7 @@ class World:
             raise Violation(f"liveness: the coordinator never heard of {saga.id}")
         elif instance.phase in ENDED:
             saga.books.check_end(instance.phase)
+            saga.marks_at_rest = dict(saga.books.marks)
             self.count(f"ended {instance.phase.value}")
             if saga.outcome != instance.phase.value:
                 raise Violation(f"outcome: {saga.id} is {instance.phase.value}, its starter knows {saga.outcome!r}")
@@ -270,5 +293,6 @@ class World:
         }
         if not allowed.get(why):
             raise Violation(f"liveness: {saga.id} is stuck ({why}) without a reason")
-        if why != "plan_unknown" and saga.outcome != "stuck":
+        unheard = self.counts["coordinator does not know the plan"]  # then it is told with the next report
+        if not unheard and saga.outcome != "stuck":
             raise Violation(f"outcome: {saga.id} is stuck ({why}), its starter knows {saga.outcome!r}")

@@ -38,11 +38,18 @@ from mine
 where d.service = $1 and d.saga_id = $4 and d.step = mine.step and d.message_id = mine.message_id
     and d.reason = 'locked'
 
--- Whoever waits already keeps its place and its time.
+-- Whoever waits already keeps its place and its time; places elsewhere are given up.
 -- name: wait_for_lock
-insert into saga_lock_queue (service, kind, entity, saga_id, step, message_id, otherwise, since, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), $8)
-on conflict (service, kind, entity, saga_id, step, message_id) do update set otherwise = excluded.otherwise
+with here as (
+    insert into saga_lock_queue (service, kind, entity, saga_id, step, message_id, otherwise, since, expires_at)
+    values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), $8)
+    on conflict (service, kind, entity, saga_id, step, message_id) do update set otherwise = excluded.otherwise
+), gone as (
+    delete from saga_lock_queue
+    where service = $1 and saga_id = $4 and step = $5 and message_id = $6 and (kind <> $2 or entity <> $3)
+    returning kind, entity
+)
+select kind, entity from gone
 
 -- name: release_locks
 with freed as (

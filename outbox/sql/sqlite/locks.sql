@@ -48,6 +48,14 @@ insert into saga_lock_queue (service, kind, entity, saga_id, step, message_id, o
 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9, ?8)
 on conflict (service, kind, entity, saga_id, step, message_id) do update set otherwise = excluded.otherwise
 
+-- name: other_places
+select kind, entity from saga_lock_queue
+where service = ?1 and saga_id = ?4 and step = ?5 and message_id = ?6 and (kind <> ?2 or entity <> ?3)
+
+-- name: leave_place
+delete from saga_lock_queue
+where service = ?1 and kind = ?2 and entity = ?3 and saga_id = ?4 and step = ?5 and message_id = ?6
+
 -- name: held_locks
 select kind, entity from saga_lock where service = ?1 and saga_id = ?2
 union
