@@ -1,6 +1,7 @@
 # Everything runs from .venv, which uv fills from uv.lock. uv itself is fetched into .tools when it is missing.
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 30
 
 TOOLS := .tools
 UV := $(TOOLS)/bin/uv
@@ -14,7 +15,7 @@ export UV_PYTHON := $(PYTHON)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lock venv clean
+.PHONY: help demo test simulate mutants check format lock venv clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +25,12 @@ demo: $(DEMO) ## Run the payment example in one process
 
 test: $(DEV) ## Run the whole test suite; more arguments with ARGS='-k outbox'
 	$(BIN)/python -m pytest $(ARGS)
+
+simulate: $(DEV) ## Run random schedules for SECONDS=30; replay one with `python -m tests.simulation --replay SEED`
+	$(BIN)/python -m tests.simulation --seconds $(SECONDS) $(ARGS)
+
+mutants: $(DEV) ## Take out one guard after another and see the simulation notice
+	$(BIN)/python -m tests.simulation.mutants
 
 check: $(DEV) ## Lint, formatting, types and import layers
 	$(BIN)/ruff check .

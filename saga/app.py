@@ -9,7 +9,6 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Self
@@ -17,24 +16,21 @@ from typing import Any, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from outbox.pruner import Prunable, Pruner
 from outbox.relay import Relay
 from saga._core.declare import Service
 from saga._core.plan import Plan
-from saga._core.receive import Receive
 from saga._core.resolve import resolve_all
 from saga._core.start import Start
 from saga._core.topics import BREAKERS, MANIFESTS, PLANS
+from saga._crew import Crew, Post
 from saga._opening import enter_coordination, enter_store, enter_transport, manifests_of, own_plans
 from saga._runtime.context import ServiceContext, Tuning
-from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
+from saga._runtime.coordinator import CoordinatorTuning
 from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
-from saga._runtime.fleet import Fleet, FleetJudge
+from saga._runtime.fleet import Fleet
 from saga._runtime.outgrown import MissingSteps, check_outgrown
-from saga._runtime.participant import Participant
 from saga._runtime.planbook import PlanBook, follow_plans, publish_plans, wait_for_plans
-from saga._runtime.receiver import EventReceiver
-from saga._runtime.starter import SagaHandle, SagaStarter
+from saga._runtime.starter import SagaHandle
 from saga._runtime.stations import topic_specs
 from saga._runtime.supervise import bare, supervised
 from saga._runtime.tracing import NullTracer, TracedPublisher
@@ -42,7 +38,6 @@ from saga.desk import SagaDesk
 from saga.errors import NotRunning, SettingsError
 from saga.ports import CoordinationStore, Publisher, Store, Tracer, Transport
 from saga.telemetry import open_tracer
-from transports.memory import MemoryTransport
 
 log = logging.getLogger("saga")
 
@@ -116,15 +111,8 @@ class App:
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
         self._stack: AsyncExitStack | None = None
         self._book: PlanBook | None = None
-        self._participants: list[Participant] = []
-        self._contexts: dict[str, ServiceContext] = {}
-        self._coordinator_shell: CoordinatorShell | None = None
-        self._desk: partial[SagaDesk] | None = None
-        self._relays: list[Relay] = []
-        self._fleet = Fleet(slot)
+        self._crew: Crew | None = None
         self.drift: DriftWatch | None = None
-        self._bound: list[tuple[Start[Any], SagaStarter]] = []
-        self._receiving: list[tuple[Receive[Any], EventReceiver]] = []
 
     # --- life -------------------------------------------------------------------------------------------
 
@@ -158,7 +146,8 @@ class App:
         """Serve until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with self:
-                log.info("saga is running: %s", ", ".join(self._contexts) or "coordinator")
+                names = ", ".join(definition.name for definition in self.definitions)
+                log.info("saga is running: %s", names or "coordinator")
                 async for _ in signals:
                     break
 
@@ -184,29 +173,40 @@ class App:
         tasks.start_soon(supervised, f"follow {PLANS}", lambda: follow_plans(transport, book), self._rng)
         await wait_for_plans(book, self._plans_timeout_seconds)
         await check_outgrown(store, book, self.definitions, self._missing_steps)
-        self._fleet = Fleet(self._slot)
+        crew = self._crew = Crew(
+            post=Post(
+                transport=transport,
+                book=book,
+                tracer=tracer,
+                rng=self._rng,
+                owner=self._owner,
+                slot=self._slot,
+                fleet=Fleet(self._slot),
+            )
+        )
         relay = Relay(store, publisher, owner=self._owner) if store is not None else None
-        coordinator_relay = relay
-        if coordination is not None:
-            coordinator_relay = Relay(coordination, publisher, owner=self._owner)
-        self._relays = list(dict.fromkeys(r for r in (relay, coordinator_relay) if r is not None))
         if store is not None and relay is not None:
-            self._make_participants(store, relay, book, tracer, transport)
-        if coordination is not None and coordinator_relay is not None:
-            self._make_coordinator(coordination, coordinator_relay, book, tracer, transport)
-        if self._coordinator_shell is not None:
-            shell = self._coordinator_shell
-            tasks.start_soon(supervised, f"tell paces on {PLANS}", lambda: shell.tell_paces(publisher), self._rng)
-        self._declare_groups(transport)
-        self._start_tasks(tasks, store)
-        tasks.start_soon(supervised, f"announce on {MANIFESTS}", announcer.run, self._rng)
-        if self._coordinator is not None:
-            watch = self.drift = DriftWatch(transport, book.plans, self._coordinator.drift)
-            tasks.start_soon(supervised, f"watch {MANIFESTS}", watch.run, self._rng)
-        if self._fleet.is_needed:
-            fleet = self._fleet
-            tasks.start_soon(supervised, f"follow {BREAKERS}", lambda: fleet.follow(transport), self._rng)
-            tasks.start_soon(supervised, f"speak on {BREAKERS}", lambda: fleet.speak(publisher), self._rng)
+            crew.man_services(self.services, self.definitions, store, relay, self._tuning)
+            crew.relays.append(relay)
+        if coordination is not None and self._coordinator is not None:
+            coordinator_relay = Relay(coordination, publisher, owner=self._owner)
+            crew.man_coordinator(coordination, coordinator_relay, self._coordinator.tuning)
+            crew.relays.append(coordinator_relay)
+        crew.start(tasks, store)
+        self._watch(tasks, crew, publisher, announcer)
+
+    def _watch(self, tasks: TaskGroup, crew: Crew, publisher: Publisher, announcer: Announcer) -> None:
+        """Start what the processes of a fleet tell each other beside their sagas."""
+        post, rng = crew.post, self._rng
+        tasks.start_soon(supervised, f"announce on {MANIFESTS}", announcer.run, rng)
+        if crew.shell is not None and self._coordinator is not None:
+            shell = crew.shell
+            tasks.start_soon(supervised, f"tell paces on {PLANS}", lambda: shell.tell_paces(publisher), rng)
+            watch = self.drift = DriftWatch(post.transport, post.book.plans, self._coordinator.drift)
+            tasks.start_soon(supervised, f"watch {MANIFESTS}", watch.run, rng)
+        if post.fleet.is_needed:
+            tasks.start_soon(supervised, f"follow {BREAKERS}", lambda: post.fleet.follow(post.transport), rng)
+            tasks.start_soon(supervised, f"speak on {BREAKERS}", lambda: post.fleet.speak(publisher), rng)
 
     async def _enter_store(self, stack: AsyncExitStack) -> Store | None:
         if self._store_at is None or not self.definitions:
@@ -223,93 +223,11 @@ class App:
             return ()
         return await own_plans(self._coordinator.plans, self.definitions, coordination)
 
-    def _make_participants(
-        self, store: Store, relay: Relay, book: PlanBook, tracer: Tracer, transport: Transport
-    ) -> None:
-        by_name = {service.name: service for service in self.services}
-        refusals = {cls.wire_type: cls for d in self.definitions for step in d.steps for cls in step.refuses}
-        for definition in self.definitions:
-            context = ServiceContext(
-                definition=definition,
-                store=store,
-                hand_over=relay.hand_over,
-                expect=relay.expect,
-                plans=book,
-                tracer=tracer,
-                rng=self._rng,
-                owner=self._owner,
-                tuning=self._tuning,
-                refusals=refusals,
-                fleet=self._fleet,
-            )
-            self._contexts[definition.name] = context
-            self._participants.append(Participant(context, transport, self._slot))
-            starter = SagaStarter(context)
-            for start in by_name[definition.name].declared.starts:
-                start.bind(starter)
-                self._fleet.listen_for(start)
-                self._bound.append((start, starter))
-            receiver = EventReceiver(context)
-            for receive in by_name[definition.name].declared.receives:
-                receive.bind(receiver)
-                self._receiving.append((receive, receiver))
-
-    def _make_coordinator(
-        self, store: CoordinationStore, relay: Relay, book: PlanBook, tracer: Tracer, transport: Transport
-    ) -> None:
-        assert self._coordinator is not None
-        self._fleet.judge = FleetJudge()
-        self._desk = partial(SagaDesk, store, hand_over=relay.hand_over)
-        self._coordinator_shell = CoordinatorShell(
-            store=store,
-            transport=transport,
-            plans=book,
-            hand_over=relay.hand_over,
-            tracer=tracer,
-            rng=self._rng,
-            slot=self._slot,
-            tuning=self._coordinator.tuning,
-        )
-
-    def _declare_groups(self, transport: Transport) -> None:
-        # The memory transport acknowledges only what every group has committed; it must know them beforehand.
-        if isinstance(transport, MemoryTransport):
-            for participant in self._participants:
-                transport.declare(participant.group)
-            if self._coordinator_shell is not None:
-                transport.declare(self._coordinator_shell.group)
-
-    def _start_tasks(self, tasks: TaskGroup, store: Store | None) -> None:
-        for relay in self._relays:
-            tasks.start_soon(supervised, "relay", relay.run, self._rng)
-        if isinstance(store, Prunable):
-            tasks.start_soon(supervised, "pruner", Pruner(store).run, self._rng)
-        for participant in self._participants:
-            tasks.start_soon(participant.run)
-        if self._coordinator_shell is not None:
-            tasks.start_soon(self._coordinator_shell.run)
-
     async def _stop(self, tasks: TaskGroup) -> None:
-        for start, starter in self._bound:
-            start.unbind(starter)
-        self._bound.clear()
-        for receive, receiver in self._receiving:
-            receive.unbind(receiver)
-        self._receiving.clear()
-        for participant in self._participants:
-            participant.stop()
-        if self._coordinator_shell is not None:
-            self._coordinator_shell.stop()
-        with anyio.move_on_after(self._drain_seconds, shield=True):
-            for participant in self._participants:
-                await participant.stopped.wait()
-            if self._coordinator_shell is not None:
-                await self._coordinator_shell.stopped.wait()
-            for relay in self._relays:
-                await relay.drain(self._drain_seconds / 2)
+        crew, self._crew = self._crew, None
+        if crew is not None:
+            await crew.stop(self._drain_seconds)
         tasks.cancel_scope.cancel()
-        self._participants, self._contexts, self._relays = [], {}, []
-        self._desk = None
 
     # --- use ---------------------------------------------------------------------------------------------
 
@@ -320,20 +238,20 @@ class App:
 
     def context(self, service: str) -> ServiceContext:
         """Return what a running service's tasks share (counters, waiters); for tests and tools. Raises KeyError."""
-        return self._contexts[service]
+        return (self._crew.contexts if self._crew is not None else {})[service]
 
     def desk(self) -> SagaDesk:
         """Return a desk of this app's coordinator, to be used as `async with app.desk() as desk:`.
 
         What it sends goes out at once. Raises NotRunning without a running coordinator here.
         """
-        if self._desk is None:
+        if self._crew is None or self._crew.desk is None:
             raise NotRunning("no coordinator runs in this app: open SagaDesk(...) with the URL of its database")
-        return self._desk()
+        return self._crew.desk()
 
     def handle(self, start: Start[Any], saga_id: str) -> SagaHandle:
         """Return the handle of a saga that `start` has started earlier; raises NotRunning."""
-        for bound, starter in self._bound:
+        for bound, starter in self._crew.bound if self._crew is not None else ():
             if bound is start:
                 return starter.handle(saga_id)
         msg = f"{start.name} is not served by this app, or the app is not running"

@@ -40,17 +40,12 @@ class PostgresLocks:
 
     async def wait_for_lock(self, request: LockRequest) -> None:
         """Give the request's delivery a place behind all others, or leave it the one it has."""
-        left = await self._fetch(
-            "wait_for_lock",
-            self._service,
-            request.kind,
-            request.entity,
-            request.saga_id,
-            request.step,
-            storable(request.message_id),
-            request.otherwise.value,
-            request.expires_at,
-        )
+        delivery = (request.saga_id, request.step, storable(request.message_id))
+        here = (self._service, request.kind, request.entity, *delivery)
+        for row in await self._fetch("other_places", *here):
+            # Who lets go of it just now either sees the place given up, or has woken somebody before.
+            await self._run("claim_lock", self._service, row["kind"], row["entity"])
+        left = await self._fetch("wait_for_lock", *here, request.otherwise.value, request.expires_at)
         await self._wake_next(left)
 
     async def release_locks(self, saga_id: str) -> int:

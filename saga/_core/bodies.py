@@ -213,18 +213,7 @@ class Outcome:
     at: datetime
 
 
-Report = (
-    RunReported
-    | Closed
-    | Committed
-    | Undone
-    | UndoFailed
-    | TooLate
-    | CancelRequested
-    | InDoubt
-    | Obeyed
-    | Settled
-)
+Report = RunReported | Closed | Committed | Undone | UndoFailed | TooLate | CancelRequested | InDoubt | Obeyed | Settled
 Command = Close | Undo | Hold | Release | Keep | RetryRun | SkipRun | ResolveRun
 
 _KIND_OF: dict[type[Report | Command], Kind] = {
@@ -260,9 +249,7 @@ def report_id(saga_id: str, report: Report, service: str) -> str:
         case RunReported(fact=fact):
             return record_id(saga_id, fact.step, fact.branch, fact.status)
         case (
-            Undone(step=step, branch=branch)
-            | UndoFailed(step=step, branch=branch)
-            | InDoubt(step=step, branch=branch)
+            Undone(step=step, branch=branch) | UndoFailed(step=step, branch=branch) | InDoubt(step=step, branch=branch)
         ):
             return run_message_id(saga_id, step, branch, kind_of(report))
         case Obeyed(command=command, number=number):

@@ -5,6 +5,7 @@ from __future__ import annotations
 EMPTY = "0of0"
 """The branch of the one event that a fan-out over nothing sends to whoever gathers its branches."""
 
+
 def branches_of(count: int) -> tuple[str, ...]:
     """Return the branches of a fan-out over `count` elements, in order."""
     return tuple(f"{number}of{count}" for number in range(1, count + 1))

@@ -11,7 +11,7 @@ from saga._core.branches import branches_of
 from saga._core.closure import demanded
 from saga._core.effects import Effect, Send
 from saga._core.ids import run_path
-from saga._core.instance import Answer, Instance, Phase, UndoStep, freed
+from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep, freed
 from saga._core.limits import DEFAULT_LIMITS
 from saga._core.plan import PlanStep, Topology
 from saga._core.verbs import CancelSaga, HoldSaga, ReleaseSaga, ResolveStep, RetryStep, SkipStep, Verb
@@ -55,7 +55,7 @@ def aimed(topology: Topology, instance: Instance, verb: Verb) -> tuple[Verb, ...
     A retry without a step stands for all that the saga waits for, and any verb with a step but no branch for
     those of its branches that the saga waits for.
     """
-    if isinstance(verb, CancelSaga | HoldSaga | ReleaseSaga) or verb.key.branch:
+    if isinstance(verb, CancelSaga | HoldSaga | ReleaseSaga) or verb.key.branch or instance.phase in ENDED:
         return (verb,)
     waiting = blocking(topology, instance)
     if verb.key.step:

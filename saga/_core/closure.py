@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from saga._core.bodies import RunFact
@@ -31,8 +32,23 @@ def is_complete(topology: Topology, instance: Instance) -> bool:
     The closure over the records: it needs no order and no step counts.
     """
     start = instance.runs.get(RunKey(step=topology.plan.start))
-    if start is None:
+    return start is not None and _has_all(topology, instance, start)
+
+
+def lacks_only_its_start(topology: Topology, instance: Instance) -> bool:
+    """Return whether everything has run, and only the record of the start is still on its way.
+
+    Its event has overtaken it. Such a saga is not undone: it is complete once the record is here.
+    """
+    key = RunKey(step=topology.plan.start)
+    begun = [fact for fact in instance.runs.values() if key in fact.causes]
+    if key in instance.runs or not begun:
         return False
+    start = RunFact(step=key.step, status=RunStatus.DONE, emits=(topology.plan.start_event,), at=begun[0].at)
+    return _has_all(topology, instance, start)
+
+
+def _has_all(topology: Topology, instance: Instance, start: RunFact) -> bool:
     open_runs, seen = [start], {start.key}
     while open_runs:
         fact = open_runs.pop()
@@ -86,7 +102,7 @@ def cannot_complete(topology: Topology, instance: Instance) -> bool:
     if instance.undos or instance.cause in (Cause.REFUSED, Cause.FAILED, Cause.CANCELLED):
         return True
     if all(instance.answers.get(service) is Answer.CLOSED for service in topology.services):
-        return True
+        return not lacks_only_its_start(topology, instance)
     for fact in instance.runs.values():
         if fact.status in (RunStatus.REFUSED, RunStatus.FAILED):
             return True
@@ -108,15 +124,22 @@ def needs_undo(topology: Topology, fact: RunFact) -> bool:
     return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)
 
 
-def may_undo(topology: Topology, instance: Instance, fact: RunFact) -> bool:
-    """Return whether nothing that depends on the run can still run or still stands."""
+def built_on(topology: Topology, instance: Instance) -> frozenset[RunKey]:
+    """Return the runs that caused one which still stands; asked once for all, since a fan-out has thousands."""
+    return frozenset(
+        cause
+        for other in instance.runs.values()
+        if needs_undo(topology, other) and instance.undos.get(other.key) is not UndoStep.DONE
+        for cause in other.causes
+    )
+
+
+def may_undo(topology: Topology, instance: Instance, fact: RunFact, needed: AbstractSet[RunKey]) -> bool:
+    """Return whether nothing that depends on the run can still run or still stands; `needed` is from `built_on`."""
     hosts = topology.hosts_after[fact.step]
     if any(instance.answers.get(service) is not Answer.CLOSED for service in hosts):
         return False
-    return not any(
-        fact.key in other.causes and needs_undo(topology, other) and instance.undos.get(other.key) is not UndoStep.DONE
-        for other in instance.runs.values()
-    )
+    return fact.key not in needed
 
 
 def is_compensated(topology: Topology, instance: Instance) -> bool:

@@ -24,6 +24,7 @@ from saga._core.bodies import Hold, Keep, Outcome, Release, Report
 from saga._core.closure import (
     alarmed,
     attempts_made,
+    built_on,
     cannot_complete,
     is_child,
     is_compensated,
@@ -254,10 +255,11 @@ def _close_and_undo(topology: Topology, instance: Instance, effects: list[Effect
         instance = blamed if blamed.cause is Cause.REFUSED else instance
     if not cannot_complete(topology, instance):
         return instance
+    needed = built_on(topology, instance)
     ready = [
         fact.key
         for fact in instance.runs.values()
-        if fact.key not in instance.undos and needs_undo(topology, fact) and may_undo(topology, instance, fact)
+        if fact.key not in instance.undos and needs_undo(topology, fact) and may_undo(topology, instance, fact, needed)
     ]
     effects.extend(SendUndo(key=key) for key in ready)
     return replace(instance, undos={**instance.undos, **dict.fromkeys(ready, UndoStep.ASKED)})

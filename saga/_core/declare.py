@@ -232,6 +232,7 @@ class Service:
         for name, time in (("delay", options.get("delay")), ("within", options.get("within"))):
             if time is not None:
                 milliseconds(time, f"{where}: {name}")
+        _check_times(where, kind, saga, options)
         check_calls(options.get("calls"), where)
         declaration = StepDeclaration(
             name=f"{self.name}.{function.__name__}",
@@ -264,3 +265,14 @@ class Service:
             msg = f"{where}: two steps of this name; rename one function"
             raise DeclarationError(msg)
         return where
+
+
+def _check_times(where: str, kind: StepKind, saga: Saga, options: StepOptions) -> None:
+    """Refuse a step that could never be done in time; one after the pivot has no timeout to keep."""
+    delay, within = options.get("delay"), options.get("within")
+    if delay is not None and delay >= saga.timeout and kind is not StepKind.RETRIABLE:
+        msg = f"{where}: delay {delay} is not shorter than the saga's timeout {saga.timeout}, so it could never run"
+        raise DeclarationError(f"{msg}; shorten it or lengthen the saga's")
+    if delay is not None and within is not None and delay >= within:
+        msg = f"{where}: may run {delay} after its event, and has to be done within {within}; lengthen within="
+        raise DeclarationError(msg)

@@ -67,7 +67,8 @@ def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> tuple
         step=run.step,
         branch=run.branch,
         tenant=run.tenant,
-        causation_id=ids.event_id(run.saga_id, cause.step, cause.branch) if cause else "",
+        # An element of a fan-out has the branch of the run that it caused, and its emitter has none.
+        causation_id=ids.event_id(run.saga_id, cause.step, cause.branch or run.branch) if cause else "",
         expires_at=run.expires_at,
         traceparent=traceparent,
         lane=run.lane,

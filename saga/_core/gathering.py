@@ -52,7 +52,8 @@ def gather(topology: Topology, step: PlanStep, run: RunRow, received: Received) 
     else:
         found.setdefault(event, {})[received.branch] = [received.type, received.payload.decode()]
     causes = run.causes if received.cause in run.causes else (*run.causes, received.cause)
-    return replace(run, input=orjson.dumps(found, option=orjson.OPT_SORT_KEYS), input_type="saga.gathered", causes=causes)
+    stored = orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
+    return replace(run, input=stored, input_type="saga.gathered", causes=causes)
 
 
 def is_gathered(step: PlanStep, run: RunRow) -> bool:

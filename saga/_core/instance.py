@@ -64,7 +64,8 @@ class Instance:
     since when, and `paused` how long it was held before: that time counts for no deadline.
     `keep_until` is the time its rows are kept until, None while its expiry will do. `doubts` are the runs whose
     outside call only a person can resolve. `settled` says of a child saga that its parent has completed.
-    `lane` is that of every message about it. `attempts_alarm` is how many attempts had been made when they were seen to come near the plan's limit, else 0.
+    `lane` is that of every message about it. `attempts_alarm` is how many attempts had been made when they were
+    seen to come near the plan's limit, else 0.
     """
 
     saga_id: str

@@ -128,7 +128,9 @@ def _misplaced(envelope: Envelope, topic: str, service: str) -> str:
     elif envelope.kind is Kind.OUTCOME:
         wanted = topics.OUTCOMES
     elif envelope.kind is Kind.EVENT:
-        return "an event on a topic for commands" if topics.without_lane(topic).endswith(".commands") else ""
+        misplaced = topics.without_lane(topic).endswith(".commands")
+        return "an event on a topic for commands" if misplaced else ""
     else:
         return f"a {envelope.kind} record does not belong on topic {topic}"
-    return "" if topics.without_lane(topic) == wanted else f"a {envelope.kind} belongs on topic {wanted}, not on {topic}"
+    found = topics.without_lane(topic)
+    return "" if found == wanted else f"a {envelope.kind} belongs on topic {wanted}, not on {topic}"

@@ -90,7 +90,10 @@ def _skip(topology: Topology, gate: GateRow, run: RunRow | None, command: SkipRu
     if run is None and now >= max(gate.expires_at, gate.keep_until or gate.expires_at):
         return Turn()  # it may have run, and its row may have been pruned
     ended = done(run or _unheard_of(topology, gate, command, now), _emitted(command), now)
-    ended = replace(ended, error=_note(command), causes=ended.causes or command.causes)
+    if run is not None and run.status is RunStatus.WAITING:
+        # A join that has not gathered everything here yet: what the records name has to be undone after it, too.
+        ended = replace(ended, causes=tuple(dict.fromkeys((*run.causes, *command.causes))))
+    ended = replace(ended, error=_note(command))
     return Turn(run=ended, emit=ended)
 
 

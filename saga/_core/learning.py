@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from typing import assert_never
 
 from saga._core.bodies import (
@@ -143,7 +144,9 @@ def planned(instance: Instance) -> Instance:
     return freed(instance)
 
 
-def learn_unplanned(instance: Instance, reports: Iterable[Report], plan: str) -> Instance:
+def learn_unplanned(
+    instance: Instance, reports: Iterable[Report], plan: str, look_again_at: datetime | None = None
+) -> Instance:
     """Return an instance that keeps what is reported of a saga whose plan is not known, marked as stuck.
 
     Everything is learned, answers to commands too: another coordinator may know the plan and have sent them.
@@ -151,8 +154,8 @@ def learn_unplanned(instance: Instance, reports: Iterable[Report], plan: str) ->
     for report in reports:
         instance = learn(None, instance, report)
     detail = f"plan {plan[:12]} is not known to the coordinator: add its file to the plans folder"
-    # Nothing is due while nobody knows what to do: such rows must not fill the pages of the due ones.
-    instance = replace(instance, due_at=None)
+    # Seldom, while nobody knows what to do: such rows must not fill the pages of the due ones.
+    instance = replace(instance, due_at=look_again_at)
     if instance.stuck is not None:
         return instance  # what it is stuck with stays true, and must not be forgotten once the plan is known
     return replace(instance, stuck=Cause.PLAN_UNKNOWN, stuck_detail=detail)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from saga._core.plan import PlanStep, run_scope
 from saga._core.plan_graph import Draft
+from saga._core.versions import version_of
 from saga._core.words import Effects, StepKind, Takes
 
 MOST_WORLDS = 20_000
@@ -97,8 +98,8 @@ def _received_problems(draft: Draft, step: PlanStep) -> list[str]:
 
 def _join_problems(draft: Draft, step: PlanStep) -> list[str]:
     events = [taken.event for taken in step.joins]
-    if len(set(events)) < len(events):
-        return [f"{step.name}: takes the same event twice; a join takes each event once"]
+    if len({version_of(event)[0] or event for event in events}) < len(events):
+        return [f"{step.name}: takes the same event twice; a join takes each event once, in one version"]
     if len(events) < 2 and step.joins[0].takes is Takes.ONE:  # noqa: PLR2004 - one event is no join
         return [f"{step.name}: joins one event only; declare it @{step.service}.step, or take list[...] of it"]
     scopes = {taken.event: draft.scopes.get(taken.event, "") for taken in step.joins}

@@ -42,7 +42,7 @@ _MARKING = {kind.value: kind for kind in (Kind.HOLD, Kind.RELEASE, Kind.KEEP)}
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-def encode_report(report: Report) -> bytes:  # noqa: PLR0911 - one for each report
+def encode_report(report: Report) -> bytes:
     """Return the JSON body of a report; raises TooLarge for a refusal over its limit."""
     match report:
         case RunReported(fact=fact):

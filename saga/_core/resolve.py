@@ -201,7 +201,9 @@ def _compensation(
     where = f"{declaration.where}: compensation"
     return CompensationDefinition(
         handler=declared.function.handler,
-        bindings=bind_compensation(read_signature(declared.function, where), received, results, where, declaration.joining),
+        bindings=bind_compensation(
+            read_signature(declared.function, where), received, results, where, declaration.joining
+        ),
         effects=Effects.LOCAL if declared.calls is None else Effects.EXTERNAL,
         dependency=declared.calls,
         timeout_seconds=declared.timeout.total_seconds(),

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import cast
 
+from saga._core.words import StepKind
 from saga.errors import DeclarationError, Permanent, Transient
 
 RETRY_AFTER_CAP_SECONDS = 30 * 86_400.0
@@ -52,7 +54,8 @@ class Retry:
 
 
 def _are_exceptions(found: object) -> bool:
-    return isinstance(found, tuple) and all(isinstance(each, type) and issubclass(each, Exception) for each in found)
+    classes = cast("tuple[object, ...]", found) if isinstance(found, tuple) else (None,)
+    return all(isinstance(each, type) and issubclass(each, Exception) for each in classes)
 
 
 class Failure(StrEnum):
@@ -90,6 +93,11 @@ class GiveUp:
 
     reason: str
     at: datetime
+
+
+def promise_of(kind: StepKind) -> Promise:
+    """Return whether a step of this kind may be given up."""
+    return Promise.MUST_SUCCEED if kind is StepKind.RETRIABLE else Promise.MAY_FAIL
 
 
 def fault_of(error: BaseException | None, policy: Retry) -> Fault:

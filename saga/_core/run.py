@@ -61,7 +61,8 @@ class Run:
     `db` and `connection` are valid only during the handler's turn, and never in a handler declared
     with `calls=`. `idempotency_key` is the same for every attempt of one outside call. `attempt`
     counts from 1. `deadline` is when the saga is closed unless its pivot, or all of it, has run by then; None
-    after the pivot and in everything that undoes, records or ends. `purpose` is RESOLVE when an earlier call was never answered and the truth is wanted.
+    after the pivot and in everything that undoes, records or ends. `purpose` is RESOLVE when an earlier call was
+    never answered and the truth is wanted.
     """
 
     saga_id: str

@@ -99,7 +99,8 @@ class Start(Generic[Started]):
         if not self._starters:
             msg = f"{self.name} ({self.saga}): no app is running this service; start sagas inside `async with app:`"
             raise NotRunning(msg)
-        return await self._starters[-1].start(self, event, key=key, tenant=tenant, priority=priority, connection=connection)
+        starter = self._starters[-1]
+        return await starter.start(self, event, key=key, tenant=tenant, priority=priority, connection=connection)
 
     def __repr__(self) -> str:
         """Name the start."""

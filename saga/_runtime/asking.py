@@ -47,9 +47,7 @@ def memory_of(called: StepDefinition | CompensationDefinition, lease_seconds: fl
     return Memory(max_in_flight=begins_within + called.dependency.max_in_flight, key_ttl=called.dependency.key_ttl)
 
 
-async def ask(
-    tracer: Tracer, topology: Topology, step: StepDefinition, hold: Hold, question: Question
-) -> Heard | None:
+async def ask(tracer: Tracer, topology: Topology, step: StepDefinition, hold: Hold, question: Question) -> Heard | None:
     """Make the call, or ask the probe, and return what was heard; None when the run was lost meanwhile."""
     run = hold.run
     asked = "confirm" if question is Question.PROBE else "call"

@@ -67,7 +67,9 @@ class CommandRunner:
         parent = item.envelope.traceparent
         with context.tracer.span(name, SpanKind.CONSUMER, parent, attributes) as span:
             async with context.store.unit(claim) as unit:
-                seen = await unit.read(claim.sagas, [(saga_id, "", "")])
+                # An undo is about one run, and a wide fan-out has thousands; the others go by all of the saga's.
+                wanted = (saga_id, command.step, command.branch) if isinstance(command, Undo) else (saga_id, "", "")
+                seen = await unit.read(claim.sagas, [wanted])
                 gate = seen.gates.get(saga_id)
                 if isinstance(command, Undo) and gate is not None and gate.mark is Mark.HELD:
                     await unit.write(_held(context.service, item, seen.now))

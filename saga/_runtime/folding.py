@@ -10,25 +10,28 @@ from typing import assert_never
 
 from saga._core import emit
 from saga._core.bodies import Close, Report, Settled, Undo, kind_of
-from saga._core.by_hand import aimed
 from saga._core.budget import History, learned
+from saga._core.by_hand import aimed
 from saga._core.closure import only_received
 from saga._core.coordinator import Due, decide
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
 from saga._core.emit import COORDINATOR, About
 from saga._core.envelope import Envelope
 from saga._core.ids import child_id_of
-from saga._core.instance import Instance, instance_of, instance_row, kept_until
+from saga._core.instance import Instance, freed, instance_of, instance_row, kept_until
 from saga._core.learning import learn_unplanned
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
 from saga._core.verbs import Verb
-from saga._core.words import Kind, Priority, StepKind
+from saga._core.words import Cause, Kind, Priority, StepKind
 from saga._runtime.planbook import PlanBook
 from saga.errors import VerbRefused
 from saga.ports import SpanKind, Tracer
 
 log = logging.getLogger("saga")
+
+LOOK_AGAIN = timedelta(minutes=1)
+"""How long a saga whose plan is not known waits until it is asked for again."""
 
 Told = tuple[Envelope, Report, int]
 """A report, the envelope it came in, and the partition it was read from."""
@@ -60,15 +63,18 @@ class Folder:
         """
         if stored is None and all(isinstance(report, Settled) for _, report, _ in told):
             return None
-        if stored is None and _past(told[0][0], now):
+        if stored is None and all(_past(envelope, now) for envelope, _, _ in told):
             log.info("a record of unknown saga %s came after its expiry and is dropped", saga_id)
             return None
         plan_hash = stored.plan if stored is not None else told[0][0].plan
         before = instance_of(stored) if stored is not None else _new(saga_id, told, now)
         topology = self._plans.topology(plan_hash)
+        inside = _first_inside(topology, before, told)
+        if inside is not None and inside.plan != plan_hash:
+            plan_hash, topology = inside.plan, self._plans.topology(inside.plan)
         if topology is None:
-            return self._unplanned(before, stored, told, plan_hash)
-        instance, effects = _primed(topology, before, told), list[Effect]()
+            return self._unplanned(before, stored, told, plan_hash, now)
+        instance, effects = _primed(before, told, inside), list[Effect]()
         for _, report, _ in told:
             decision = decide(topology, instance, report, now)
             instance = decision.instance
@@ -84,7 +90,7 @@ class Folder:
             return None
         history = self.histories.get(plan_hash, History())
         self.histories[plan_hash] = learned(topology, history, before, instance, now)
-        tenant = stored.tenant if stored is not None else told[0][0].tenant
+        tenant = inside.tenant if inside else stored.tenant if stored else told[0][0].tenant
         partition = stored.partition if stored is not None else told[0][2]
         revision = stored.revision if stored is not None else 0
         row = self._instance(topology, instance, tenant=tenant, partition=partition, revision=revision)
@@ -130,11 +136,11 @@ class Folder:
         )
 
     def _unplanned(
-        self, before: Instance, stored: InstanceRow | None, told: Sequence[Told], plan_hash: str
+        self, before: Instance, stored: InstanceRow | None, told: Sequence[Told], plan_hash: str, now: datetime
     ) -> Folded | None:
-        """Keep a saga whose plan nobody here knows where a person can see it."""
+        """Keep a saga whose plan nobody here knows where a person can see it, and look again from time to time."""
         log.error("saga %s runs under plan %s, which this coordinator does not know", before.saga_id, plan_hash)
-        instance = learn_unplanned(before, [report for _, report, _ in told], plan_hash)
+        instance = learn_unplanned(before, [report for _, report, _ in told], plan_hash, now + LOOK_AGAIN)
         if stored is not None and instance == before:
             return None
         row = instance_row(
@@ -142,7 +148,7 @@ class Folder:
             saga="",
             version=0,
             plan=plan_hash,
-            tenant=told[0][0].tenant if told else "",
+            tenant=stored.tenant if stored is not None else told[0][0].tenant,
             partition=stored.partition if stored is not None else told[0][2],
             revision=stored.revision if stored is not None else 0,
             started_at=None,
@@ -206,19 +212,28 @@ def _new(saga_id: str, told: Sequence[Told], now: datetime) -> Instance:
     return Instance(saga_id=saga_id, expires_at=told[0][0].expires_at or now)
 
 
-def _primed(topology: Topology, instance: Instance, told: Sequence[Told]) -> Instance:
-    """Remember the context of the first record, so that commands hang below the saga's trace, and its real expiry.
+def _first_inside(topology: Topology | None, instance: Instance, told: Sequence[Told]) -> Envelope | None:
+    """Return the first record of the saga's own, None once one is known.
 
-    An event from outside may come before the start; then it has guessed when the saga will expire.
+    An event from outside may come before the start; then it has guessed plan, tenant and expiry of the saga.
     """
+    if topology is None or (instance.runs and not only_received(topology, instance)):
+        return None
+    for envelope, _, _ in told:
+        step = topology.steps.get(envelope.step)
+        if envelope.kind is Kind.RUN and (step is None or step.kind is not StepKind.RECEIVE):
+            return envelope
+    return None
+
+
+def _primed(instance: Instance, told: Sequence[Told], inside: Envelope | None) -> Instance:
+    """Remember the context of the first record, so that commands hang below the saga's trace, and its real expiry."""
     if told and not instance.traceparent:
         instance = replace(instance, traceparent=told[0][0].traceparent)
     if any(envelope.lane is Priority.URGENT for envelope, _, _ in told):
         instance = replace(instance, lane=Priority.URGENT)
-    if not instance.runs or only_received(topology, instance):
-        for envelope, _, _ in told:
-            step = topology.steps.get(envelope.step)
-            known = envelope.kind is Kind.RUN and (step is None or step.kind is not StepKind.RECEIVE)
-            if known and envelope.expires_at is not None:
-                return replace(instance, expires_at=envelope.expires_at)
-    return instance
+    if inside is None or inside.expires_at is None:
+        return instance
+    instance = replace(instance, expires_at=inside.expires_at)
+    # It was shown as never started; now it has its time before it.
+    return replace(freed(instance), told=None) if instance.stuck is Cause.OVERDUE else instance

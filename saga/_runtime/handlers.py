@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -137,7 +137,7 @@ def checked(result: Any, step: StepDefinition) -> Result:
     if result is None and silent:
         return None
     if isinstance(result, list):
-        return _checked_list(result, step)
+        return _checked_list(cast("list[Any]", result), step)  # type: ignore[redundant-cast]  # pyright needs it
     kinds = (*(event for event in step.emits if event is not step.fan_out), *step.refuses)
     if not isinstance(result, Event | Refusal) or type(result) not in kinds:
         listed = [] if step.fan_out is None else [f"list[{step.fan_out.__qualname__}]"]

@@ -131,7 +131,8 @@ class PlanBook:
 
 def _sagas_of(service: ServiceDefinition) -> set[tuple[str, int]]:
     steps = {(step.saga, step.version) for step in service.steps}
-    return steps | {(start.saga, start.version) for start in service.starts}
+    received = {(each.saga, each.version) for each in service.receives}
+    return steps | received | {(start.saga, start.version) for start in service.starts}
 
 
 async def publish_plans(publisher: Publisher, plans: Sequence[Plan]) -> None:

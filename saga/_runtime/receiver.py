@@ -77,6 +77,8 @@ class EventReceiver:
                 msg = f"saga {saga_id} has received another {new.type} before; the first one counts"
                 raise KeyConflict(msg)
             return ()
+        if start is not None:
+            self._check_saga(start, plan.saga, new)
         lifetime = timedelta(milliseconds=plan.timeout_ms + plan.forward_window_ms)
         # Where the start is known here, the event belongs to that plan; elsewhere the current one is the best guess.
         row = RunRow(
@@ -102,6 +104,15 @@ class EventReceiver:
                 check_outgoing(message, DEFAULT_LIMITS)
             seqs = await unit.write(Changes(insert_runs=(row,), outbox=outbox))
         return [replace(out, seq=seq) for out, seq in zip(outbox, seqs, strict=True)]
+
+    def _check_saga(self, start: RunRow, saga: str, new: _NewEvent) -> None:
+        """Raise SettingsError for the ID of a saga, started here, that does not receive such an event."""
+        saga_id, step, _ = new.run_id
+        theirs = self._context.plans.topology(start.plan)
+        if theirs is not None and (theirs.plan.saga != saga or step not in theirs.steps):
+            name = f"{theirs.plan.saga}.v{theirs.plan.version}"
+            msg = f"{step}: {saga_id} is of {name}, which does not receive {new.type}"
+            raise SettingsError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,11 +208,18 @@ class SagaStarter:
             raise OutcomePending(msg) from error
 
     async def cancel(self, saga_id: str, reason: str) -> None:
-        """Send the cancel through the outbox; raises OutcomePending for a saga never started here."""
+        """Send the cancel through the outbox.
+
+        Raises OutcomePending for a saga never started here, VerbRefused for one that a step of another has started.
+        """
         row = await self._start_row(saga_id)
         if row is None:
             msg = f"saga {saga_id} was not started by {self._context.service}; cancel it where it was started"
             raise OutcomePending(msg)
+        if (parent := parent_of(row)) is not None:
+            # Once it has completed, such a cancel can only be its parent's: that would go on as if nothing were undone.
+            msg = f"saga {saga_id} is a part of saga {parent.saga_id}; cancel that one"
+            raise VerbRefused(msg)
         claim = Claim(service=self._context.service, sagas=(saga_id,))
         async with self._context.store.unit(claim) as unit:
             seen = await unit.read((saga_id,), ())

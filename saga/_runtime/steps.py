@@ -16,7 +16,7 @@ from saga._core.gathering import Received, gather, is_gathered
 from saga._core.ids import idempotency_key
 from saga._core.participant import Meeting, meet
 from saga._core.plan import Plan
-from saga._core.retry import Again, Failure, GiveUp, Promise, Retry, decide_retry, fault_of
+from saga._core.retry import Again, Failure, GiveUp, Promise, Retry, decide_retry, fault_of, promise_of
 from saga._core.rows import RunRow, Snapshot
 from saga._core.run import Run
 from saga._core.words import Effects, Reason, RunStatus, StepKind
@@ -74,10 +74,18 @@ def begun_run(item: StepItem, known: RunRow | None, now: datetime, traceparent: 
     if not item.plan_step.joins:
         return replace(fresh, causes=(item.cause,), input_type=envelope.type, input=envelope.payload)
     received = Received(type=envelope.type, branch=envelope.branch, payload=envelope.payload, cause=item.cause)
+    if known is not None and not _is_from_outside(item):
+        # An event from outside that came first has only guessed these.
+        known = replace(known, plan=fresh.plan, tenant=fresh.tenant, lane=fresh.lane, expires_at=fresh.expires_at)
     row = gather(item.topology, item.plan_step, known or fresh, received)
     complete = is_gathered(item.plan_step, row)
     status = RunStatus.INTENT if complete else RunStatus.WAITING
     return replace(row, status=status, attempt=fresh.attempt, traceparent=traceparent)
+
+
+def _is_from_outside(item: StepItem) -> bool:
+    cause = item.topology.steps.get(item.cause.step)
+    return cause is not None and cause.kind is StepKind.RECEIVE
 
 
 async def meet_step(
@@ -164,6 +172,9 @@ async def _begin(
 
 def write_end(context: ServiceContext, writing: Writing, plan: Plan, ended: RunRow, parent: str) -> None:
     """Add the event and the run record of an ended run to what is written, below a `create` span."""
+    # The last event of a join may have come from outside, under a plan that is only a guess.
+    if (known := context.plans.topology(ended.plan)) is not None:
+        plan = known.plan
     attributes = {"saga.id": ended.saga_id}
     name = f"create {ended.result_type or ended.step}"
     with context.tracer.span(name, SpanKind.PRODUCER, parent, attributes) as span:
@@ -249,11 +260,6 @@ async def wait_alone(
         await look_again(context, unit, writing, item, waits)
     elif meeting is Meeting.HELD:
         writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
-
-
-def promise_of(kind: StepKind) -> Promise:
-    """Return whether a step of this kind may be given up."""
-    return Promise.MUST_SUCCEED if kind is StepKind.RETRIABLE else Promise.MAY_FAIL
 
 
 def _tried_again(

@@ -37,7 +37,7 @@ from tests.chaos.summary import endings
 
 UP_SECONDS = 60.0
 LIFE_SECONDS = (0.02, 1.2)
-SAGAS_A_LIFE = 4
+SAGAS_A_LIFE = 6
 PAUSE_SECONDS = 0.1
 
 KINDS = (

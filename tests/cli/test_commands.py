@@ -144,6 +144,14 @@ def test_every_change_is_told(shop: Change, before: str, after: str, phrase: str
     assert revision() == 2
 
 
+def test_another_limit_of_attempts_is_no_new_revision_and_must_be_written(shop: Change) -> None:
+    saga("plan", "shop:services")
+    shop('Saga("booking", version=1', 'Saga("booking", version=1, attempts=9')
+    assert "attempts was 0, is 9 in the code" in saga("check", "shop:services").err
+    assert saga("plan", "shop:services").out.startswith("plans/booking.v1.plan.json: rewritten, revision 1\n")
+    assert saga("check", "shop:services").code == 0
+
+
 @pytest.mark.usefixtures("shop")
 def test_check_misses_a_plan_and_finds_a_stale_one() -> None:
     missing = saga("check", "shop:services")

@@ -149,6 +149,15 @@ class CoordinationContract:
         assert len(caught.value.problems) == 2
         assert len(await bench.store.put_plans([])) == 3
 
+    async def test_what_the_hash_of_a_plan_does_not_cover_may_change(self, bench: CoordinationBench) -> None:
+        first = plan(1, "a")
+        await bench.store.put_plans([first])
+        limited = replace(first, body=b'{"attempts":7}')
+        assert list(await bench.store.put_plans([limited])) == [limited]
+        with pytest.raises(PlanError):
+            await bench.store.put_plans([replace(first, hash="b", body=b"{}")])
+        assert list(await bench.store.put_plans([])) == [limited]
+
     async def test_a_service_and_the_coordinator_share_a_database(self, bench: CoordinationBench) -> None:
         saga = saga_id()
         await put(bench.participant, Changes(insert_runs=(run(saga),), outbox=(outgoing(),)), saga)

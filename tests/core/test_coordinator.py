@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from saga._core.bodies import CancelRequested, Keep, Report, TooLate, UndoFailed, Undone
+from saga._core.bodies import CancelRequested, Keep, Report, RunFact, TooLate, UndoFailed, Undone
 from saga._core.coordinator import Due, decide
 from saga._core.effects import Send, SendClose, SendUndo, Tell
 from saga._core.instance import Answer, Instance, Phase, UndoStep
@@ -326,12 +326,39 @@ def test_open_at_the_end_of_the_forward_window_is_overdue_and_still_completes() 
     assert isinstance(effect, Tell)
     assert (effect.outcome.ending, effect.outcome.cause) == (Ending.STUCK, Cause.OVERDUE)
     assert overdue.instance.due_at is not None
-    assert EXPIRES < overdue.instance.due_at
+    assert overdue.instance.due_at > EXPIRES
     ended = told(PIVOTAL, ran(SENT), at=overdue.instance)
     assert (ended.instance.phase, ended.instance.stuck) == (Phase.COMPLETED, None)
 
 
+# --- a start that is late --------------------------------------------------------------------------------------------
+
+
+def _closed_without_a_start(*facts: RunFact) -> Instance:
+    overdue = decide(PLAIN, told(PLAIN, *(ran(fact) for fact in facts)).instance, Due(), TIMEOUT_AT).instance
+    stock = [fact for fact in facts if fact.key.service == "stock"]
+    ship = [fact for fact in facts if fact.key.service == "ship"]
+    return told(PLAIN, closed("stock", *stock), closed("ship", *ship), at=overdue).instance
+
+
+def test_what_lacks_only_the_record_of_its_start_is_not_undone() -> None:
+    waiting = _closed_without_a_start(RESERVED, SENT_PLAIN)
+    assert (waiting.phase, waiting.undos) == (Phase.CLOSING, {})
+    assert told(PLAIN, ran(START), at=waiting).instance.phase is Phase.COMPLETED
+
+
+def test_what_lacks_more_than_the_record_of_its_start_is_undone() -> None:
+    assert _closed_without_a_start(RESERVED).undos == {RESERVE: UndoStep.ASKED}
+
+
 # --- a plan that is not known ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_plan_is_asked_for_again() -> None:
+    unplanned = learn_unplanned(new_instance(), [ran(START)], "h" * 64, NOW + timedelta(minutes=1))
+    assert unplanned.due_at == NOW + timedelta(minutes=1)
+    known = decide(PLAIN, unplanned, Due(), NOW + timedelta(minutes=1))
+    assert (known.instance.stuck, known.instance.due_at) == (None, TIMEOUT_AT)
 
 
 def test_facts_of_an_unknown_plan_are_kept_and_used_once_it_is_known() -> None:

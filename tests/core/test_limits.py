@@ -88,7 +88,7 @@ def test_an_oversize_value_is_refused_by_its_length_alone() -> None:
     begun = time.process_time()
     with pytest.raises(Undecodable, match="10000000 bytes"):
         check_delivery(delivery(b"[" * 10_000_000, ()), LIMITS)
-    assert time.perf_counter() - begun < 0.05
+    assert time.process_time() - begun < 0.05
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,15 @@ COORDINATOR_MUTANTS = (
     mutant(
         "an undo waits for what the run has caused",
         closure,
-        "return not any((fact.key in other.causes",
-        "return True or not any((fact.key in other.causes",
+        "return fact.key not in needed",
+        "return True",
         s.SEQUENCE,
     ),
     mutant(
         "an undo waits until what it caused is known to be undone",
         closure,
-        "(instance.undos.get(other.key) is not UndoStep.DONE) for other",
-        "other.key not in instance.undos for other",
+        "instance.undos.get(other.key) is not UndoStep.DONE for cause",
+        "other.key not in instance.undos for cause",
         s.SEQUENCE,
     ),
     mutant(

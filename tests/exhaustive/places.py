@@ -157,7 +157,7 @@ class Service:
         meeting = self.rules.meet(gate=place.gate, run=run, expires_at=EXPIRY, now=NOW)
         label = f"event {meeting.value}"
         match meeting:
-            case Meeting.DUPLICATE | Meeting.TURNED_AWAY | Meeting.EXPIRED:
+            case Meeting.DUPLICATE | Meeting.TURNED_AWAY | Meeting.EXPIRED | Meeting.DELAYED:
                 yield Move(label=label, place=place)
             case Meeting.HELD:
                 held = tuple(sorted({*place.held, arrival}, key=repr))
@@ -293,6 +293,8 @@ class Service:
                     yield from self._compensate(place, decided)
                 else:
                     yield self.turned("undo", place, decided)
+            case _:
+                raise Violation(f"{type(command).__name__} was sent, and nobody has asked for it")
 
     def _compensate(self, place: Place, decided: Compensate) -> Iterator[Move]:
         run = decided.run

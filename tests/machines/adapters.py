@@ -159,13 +159,18 @@ async def _ready(bench: Bench) -> AsyncGenerator[None]:
         yield
 
 
+Changed = Callable[[Mapping[str, str]], Mapping[str, str]]
+
+
 @asynccontextmanager
-async def sqlite() -> AsyncGenerator[Opened]:
-    """Give every example a database in memory of its own."""
+async def sqlite(changed: Changed = dict) -> AsyncGenerator[Opened]:
+    """Give every example a database in memory of its own; `changed` may put other statements in place of ours."""
 
     @asynccontextmanager
     async def opened() -> AsyncGenerator[Bench]:
         bench = SqliteBench()
+        for store in (bench.store, bench.other, bench.coordination, bench.other_coordination):
+            store._sql = changed(store._sql)
         async with _ready(bench):
             yield bench
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -53,9 +53,7 @@ async def _gathered(calls: tuple[Callable[[], Awaitable[Any]], ...]) -> list[Any
 
 
 @contextmanager
-def _bound(
-    machine: type[Driven], adapter: AbstractAsyncContextManager[Opened]
-) -> Iterator[type[Driven]]:
+def _bound(machine: type[Driven], adapter: AbstractAsyncContextManager[Opened]) -> Generator[type[Driven]]:
     with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(adapter) as opened:
         yield type(machine.__name__, (machine,), {"portal": portal, "opened": staticmethod(opened)})
 

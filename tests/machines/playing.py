@@ -7,23 +7,23 @@ time is virtual, it passes whenever no task can run, and so it would run away be
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Any, cast
 from unittest.mock import patch
+from uuid import uuid4
 
 import anyio
-import pytest
 from anyio.abc import TaskGroup
 
 from outbox.urls import open_coordination_store, open_store
 from saga import Ended, Ending, KeyConflict, Run, VerbRefused
 from saga._core.ids import saga_id_of
 from saga._runtime.tracing import NullTracer
-from saga.app import App, Coordinator, Tuning
+from saga.app import App, Coordinator, CoordinatorTuning, Tuning
 from saga.desk import SagaDesk
 from saga.errors import OutcomePending
 from saga.ports import Claim, Clock, CoordinationStore, Store, Transport
@@ -45,12 +45,21 @@ from tests.machines.steps import (
 )
 from tests.runtime.shapes import Approved, Ordered, ShapeWorld
 from tests.runtime.world import Placed, World, make_tables
-from transports import MemoryTransport
+from transports import MemoryTransport, open_transport
 
-SIGNED = {"who": "ann", "why": "the machine says so"}
+WHO, WHY = "ann", "the machine says so"
 HEAVY = "2of3"
 APPROVED_IN_TIME_SECONDS = 60.0
-TUNING = Tuning(fetch_timeout_seconds=5, waiting_poll_seconds=5, pending_poll_seconds=5, commit_every_seconds=0)
+# Alarms ring on time; these polls only find what a dead life has left behind. Positions are committed late, so that
+# a life that dies leaves much to be delivered again.
+TUNING = Tuning(
+    fetch_timeout_seconds=20,
+    waiting_poll_seconds=20,
+    pending_poll_seconds=20,
+    beat_seconds=15,
+    commit_every_seconds=3,
+)
+COORDINATOR_TUNING = CoordinatorTuning(tick_seconds=5)
 
 
 class SteadyApp(App):
@@ -59,6 +68,10 @@ class SteadyApp(App):
     def __init__(self, *args: Any, seed: int, **options: Any) -> None:
         super().__init__(*args, tracer=NullTracer(), **options)
         self._rng = Random(seed)
+
+    def die(self) -> None:
+        """Who is killed drains nothing."""
+        self._drain_seconds = 0.0
 
 
 @dataclass
@@ -90,7 +103,12 @@ class Known:
         """Return the rows that a completed saga leaves under its own ID."""
         if self.order.kind is Kind.SIMPLE:
             return {"reserve", "ship"}
-        return {"leave", "load", "pack", *(f"weigh/{n}of{self.order.parcels}" for n in range(1, self.order.parcels + 1))}
+        return {
+            "leave",
+            "load",
+            "pack",
+            *(f"weigh/{n}of{self.order.parcels}" for n in range(1, self.order.parcels + 1)),
+        }
 
 
 Opened = Callable[[], AbstractAsyncContextManager[tuple[Store, CoordinationStore, Transport]]]
@@ -116,9 +134,12 @@ class Play:
     opened: Opened
     tasks: TaskGroup
     tuning: Tuning
+    coordinator_tuning: CoordinatorTuning
     patience_seconds: float
     longest_wait_seconds: float = 10_000.0
     partitions: int = 2
+    salt: str = ""
+    """What this example puts before every key, where examples share a database."""
     world: World = field(default_factory=World)
     shapes: ShapeWorld = field(default_factory=lambda: ShapeWorld(heavy=HEAVY))
     with_shapes: bool = True
@@ -142,7 +163,7 @@ class Play:
             services = [*self.world.services, *(self.shapes.services if self.with_shapes else ())]
             app = SteadyApp(
                 services,
-                coordinator=Coordinator(store=coordination),
+                coordinator=Coordinator(store=coordination, tuning=self.coordinator_tuning),
                 store=store,
                 transport=transport,
                 tuning=self.tuning,
@@ -163,7 +184,7 @@ class Play:
 
     async def crash(self) -> None:
         life = self._life
-        life.app._drain_seconds = 0.0  # who is killed drains nothing
+        life.app.die()
         life.scope.cancel()
         await life.over.wait()
 
@@ -190,7 +211,7 @@ class Play:
                     await self._approve(by, saga.saga_id)
             case ApproveKey(by=by, key=key):
                 if self.with_shapes:
-                    await self._approve(by, saga_id_of("delivery", "", key))
+                    await self._approve(by, saga_id_of("delivery", "", f"{self.salt}{key}"))
             case Cancel():
                 saga = self._picked(step.pick)
                 if saga is not None:
@@ -227,7 +248,7 @@ class Play:
             return
         known = self.keys.get((order.kind, key)) if key else None
         try:
-            handle = await self._start(order, key or None)
+            handle = await self._start(order, f"{self.salt}{key}" if key else None)
         except KeyConflict:
             assert known is not None, "a fresh key was refused"
             assert known.order != order
@@ -270,13 +291,13 @@ class Play:
             async with self._desk() as desk:
                 match step:
                     case Hold():
-                        await desk.hold(saga.saga_id, **SIGNED)
+                        await desk.hold(saga.saga_id, who=WHO, why=WHY)
                         saga.held = True
                     case Release():
                         saga.held, saga.seen_when_still = False, None
-                        await desk.release(saga.saga_id, **SIGNED)
+                        await desk.release(saga.saga_id, who=WHO, why=WHY)
                     case Hurry():
-                        await desk.retry(saga.saga_id, **SIGNED)
+                        await desk.retry(saga.saga_id, who=WHO, why=WHY)
         except VerbRefused as refused:
             told = str(refused)
             # The coordinator hears of a saga a moment after it was placed.
@@ -345,17 +366,17 @@ class Play:
         with anyio.move_on_after(self.patience_seconds):
             for saga in self.sagas:
                 while await self._outcome(saga) is None:
-                    await anyio.sleep(min(5.0, self.patience_seconds / 100))
-            await self._until_quiet()
+                    await self._moment()
+            # The last acknowledgements are still on their way when the starter has heard of an ending.
+            while await self._left():
+                await self._moment()
         await self.look()
         for saga in self.sagas:
             assert saga.ended in (Ending.COMPLETED, Ending.COMPENSATED), f"{saga} has not ended"
         await self._check_left_behind()
 
-    async def _until_quiet(self) -> None:
-        """The last acknowledgements are still on their way when the starter has heard of an ending."""
-        while await self._left():
-            await anyio.sleep(min(5.0, self.patience_seconds / 100))
+    async def _moment(self) -> None:
+        await anyio.sleep(min(5.0, self.patience_seconds / 100))
 
     async def _left(self) -> dict[str, list[Any]]:
         ids = {saga.saga_id for saga in self.sagas}
@@ -367,7 +388,9 @@ class Play:
             "runs": [(row["saga_id"], row["step"], row["status"], row["undo"]) for row in runs],
             "due": [dict(row) for row in due if row["saga_id"] in ids],
         }
-        return {name: [dict(row) if hasattr(row, "keys") else row for row in rows] for name, rows in left.items() if rows}
+        return {
+            name: [dict(row) if hasattr(row, "keys") else row for row in rows] for name, rows in left.items() if rows
+        }
 
     async def _check_left_behind(self) -> None:
         assert not await self._left()
@@ -377,6 +400,8 @@ class Play:
                 assert saga.ended is not None
                 final = [ending for saga_id, ending in told if saga_id == saga.saga_id and ending != "stuck"]
                 assert final == [saga.ended.value], f"{saga} was told {final}"
+        if not self.with_shapes:
+            return
         effects = await self._effects()
         own = {saga.saga_id for saga in self.sagas}
         children = [names for saga_id, names in effects.items() if saga_id not in own]
@@ -416,7 +441,7 @@ async def on_sqlite(address: str, clock: Clock) -> AsyncGenerator[Opened]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Every handler that is made to fail is logged with its traceback, which takes longer than all the rest."""
     log = logging.getLogger("saga")
     log.disabled = True
@@ -426,10 +451,29 @@ def quiet() -> Iterator[None]:
         log.disabled = False
 
 
+@asynccontextmanager
+async def on_servers(database: str, bootstrap: str) -> AsyncGenerator[Opened]:
+    """Keep a database and the topics of one prefix for all lives of all examples."""
+    url = f"kafka://{bootstrap}?prefix={uuid4().hex[:8]}."
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[tuple[Store, CoordinationStore, Transport]]:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_store(database))
+            coordination = await stack.enter_async_context(open_coordination_store(database))
+            transport = await stack.enter_async_context(open_transport(url))
+            yield store, coordination, transport
+
+    async with open_store(database) as store:
+        await store.migrate()
+        await make_tables(store)
+    yield opened
+
+
 async def play(steps: list[Step], opened: Opened, **how: Any) -> None:
     """Play the steps, settle everything, and check; raises AssertionError."""
     numbers = count(1)
-    with patch("saga._runtime.starter.uuid4", lambda: f"saga-{next(numbers)}"), quiet(), alone():
+    with patch("saga._runtime.starter.uuid4", lambda: f"{how.get('salt', '')}saga-{next(numbers)}"), quiet(), alone():
         async with anyio.create_task_group() as tasks:
             game = Play(opened=opened, tasks=tasks, **how)
             await game.come_up()
@@ -444,7 +488,7 @@ async def play(steps: list[Step], opened: Opened, **how: Any) -> None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone() -> Generator[None]:
     """Let the one error out of the group that it has ended."""
     try:
         yield
@@ -455,4 +499,4 @@ def alone() -> Iterator[None]:
         raise error from None
 
 
-__all__ = ["TUNING", "on_sqlite", "play", "pytest"]
+__all__ = ["COORDINATOR_TUNING", "TUNING", "on_servers", "on_sqlite", "play"]

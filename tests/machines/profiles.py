@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from collections.abc import Sequence
 
 from hypothesis import HealthCheck, Phase, settings
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 SCALE = int(os.environ.get("SAGA_MACHINES", "1"))
 
 
-def profile(examples: int, steps: int = 30) -> settings:
+def profile(examples: int, steps: int = 30, phases: Sequence[Phase] = (Phase.generate, Phase.shrink)) -> settings:
     """Return the settings of one machine."""
     return settings(
         max_examples=examples * SCALE,
@@ -20,10 +20,7 @@ def profile(examples: int, steps: int = 30) -> settings:
         database=None,
         deadline=None,
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much),
+        phases=phases,
         print_blob=False,
     )
-
-
-PATIENCE = timedelta(minutes=2 * SCALE)

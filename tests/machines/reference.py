@@ -24,14 +24,6 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-class Refused(Exception):
-    """Say that nothing was written, and with which errors that may be told."""
-
-    def __init__(self, kinds: Iterable[type[Conflict]]) -> None:
-        self.kinds = frozenset(kinds)
-        super().__init__(self.kinds)
-
-
 @dataclass
 class Reference:
     """Hold the same rows; a delivery is known by the offset of its message, which no merge changes."""
@@ -61,31 +53,31 @@ class Reference:
 
     # --- one write ------------------------------------------------------------------------------------------------
 
-    def write(self, service: str, changes: Changes) -> None:
-        """Change everything or, raising Refused, nothing."""
-        refused: set[type[Conflict]] = set()
+    def refusals(self, changes: Changes) -> set[type[Conflict]]:
+        """Return the errors of which one must be told, none when all of it can be written."""
+        told: set[type[Conflict]] = set()
         if any(run_id(row) in self.runs for row in changes.insert_runs):
-            refused.add(Conflict)
+            told.add(Conflict)
         for row in changes.update_runs:
             known = self.runs.get(run_id(row))
             if known is None or known.revision != row.revision:
-                refused.add(Conflict)
-        waiting = [self._waiting(number) for number in changes.delete_deliveries]
+                told.add(Conflict)
+        deleted = [self._waiting(number) for number in changes.delete_deliveries]
         changed = [self._waiting(row.id) for row in changes.update_deliveries]
-        if None in waiting or None in changed or any(row and row.reason is Reason.DEAD for row in changed):
-            refused.add(Gone)
-        if refused:
-            raise Refused(refused)
+        if None in (*deleted, *changed) or any(row.reason is Reason.DEAD for row in changed if row is not None):
+            told.add(Gone)
+        return told
+
+    def write(self, service: str, changes: Changes) -> None:
+        """Change everything; nothing refuses it."""
         self.runs |= {run_id(row): replace(row, revision=1) for row in changes.insert_runs}
         self.runs |= {run_id(row): replace(row, revision=row.revision + 1) for row in changes.update_runs}
         self.gates |= {(row.saga_id, row.service): row for row in changes.gates}
         self.outbox |= {row.id: (row, self.now) for row in changes.outbox}
-        for row in waiting:
-            if row is not None:
-                del self.deliveries[row.raw.offset]
-        for row, known in zip(changes.update_deliveries, changed, strict=True):
-            if known is not None:
-                self._merge(known, row)
+        for number in changes.delete_deliveries:
+            del self.deliveries[self.offsets[number]]
+        for row in changes.update_deliveries:
+            self._merge(self.deliveries[self.offsets[row.id]], row)
         for row in changes.insert_deliveries:
             self._insert(row)
         for offset, known in list(self.deliveries.items()):
@@ -218,10 +210,10 @@ class Reference:
         """Take over what only the database knows: the numbers it has given."""
         for row in deliveries:
             self.offsets[row.id] = row.raw.offset
-        for row in outbox:
-            known = self.outbox.get(row.id)
+        for out in outbox:
+            known = self.outbox.get(out.id)
             if known is not None and not known[0].seq:
-                self.outbox[row.id] = (replace(known[0], seq=row.seq), known[1])
+                self.outbox[out.id] = (replace(known[0], seq=out.seq), known[1])
 
     def numbered(self) -> Mapping[int, DeliveryRow]:
         """Return the deliveries with their IDs."""

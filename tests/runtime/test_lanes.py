@@ -216,8 +216,8 @@ class TestOnKafka:
             store = await stack.enter_async_context(open_store(database))
             transport = await stack.enter_async_context(open_transport(url))
             await up(stack, depot, tmp_path, [store] * len(depot.services), coordination, transport, Tuning())
-            for number in (1, 2):
-                ending, unloaded = await ended(depot, number, Priority.URGENT)
+            await ended(depot, 1, Priority.URGENT)
+            _, unloaded = await ended(depot, 2, Priority.URGENT)
             await queued(depot, 2000)
             ending, took = await ended(depot, 3, Priority.URGENT)
             assert ending is Ending.COMPLETED

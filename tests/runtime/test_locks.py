@@ -34,6 +34,7 @@ from saga import (
     Service,
     Start,
 )
+from saga._runtime.starter import SagaHandle
 from saga.ports import Claim, UnitOfWork
 from saga.testing import Scenario, scenario, simulate, unit
 from saga.testing.faults import Crash, Duplicate, Moment
@@ -525,29 +526,62 @@ async def test_what_one_step_takes_cannot_deadlock() -> None:
             assert (await handle.outcome(900)).ending is Ending.COMPLETED
 
 
+@dataclass
+class Bank:
+    """Declare transfers: debit takes `skus`, and credit, after a while, the account named in `undo`."""
+
+    after: timedelta = timedelta(seconds=5)
+    services: Sequence[Service] = field(init=False)
+    place: Start[Placed] = field(init=False)
+
+    def __post_init__(self) -> None:
+        saga = Saga("transfer", version=1, timeout=timedelta(minutes=10))
+        bank = Service("bank")
+        self.services = (bank,)
+        account = bank.lock("account")
+        self.place = bank.starts(saga, Placed)
+
+        @bank.step(saga, compensation=NOTHING)
+        async def debit(order: Placed, run: Run) -> Reserved:
+            for name in order.skus:
+                await run.lock(account, name, otherwise=Otherwise.QUEUE)
+            return Reserved(order=order.order, skus=order.skus, pay="", undo=order.undo)
+
+        @bank.step(saga, delay=self.after, compensation=NOTHING)
+        async def credit(reserved: Reserved, run: Run) -> Packed:
+            if reserved.undo != "ok":
+                await run.lock(account, reserved.undo, otherwise=Otherwise.QUEUE)
+            return Packed(order=reserved.order)
+
+    async def transfer(self, s: Scenario, name: str, *first: str, then: str = "ok") -> SagaHandle:
+        """Start one and let a second pass."""
+        handle: SagaHandle = await s.when(self.place(Placed(order=name, skus=first, undo=then), key=name))
+        await s.pass_time(seconds=1)
+        return handle
+
+
 async def test_a_deadlock_of_two_steps_ends_with_the_sagas_timeout() -> None:
-    saga = Saga("transfer", version=1, timeout=timedelta(minutes=10))
-    bank = Service("bank")
-    account = bank.lock("account")
-    place = bank.starts(saga, Placed)
-
-    @bank.step(saga, compensation=NOTHING)
-    async def debit(order: Placed, run: Run) -> Reserved:
-        await run.lock(account, order.skus[0])
-        return Reserved(order=order.order, skus=order.skus, pay="", undo="")
-
-    @bank.step(saga, delay=timedelta(seconds=5), compensation=NOTHING)
-    async def credit(reserved: Reserved, run: Run) -> Packed:
-        await run.lock(account, reserved.skus[1])
-        return Packed(order=reserved.order)
-
-    async with scenario(bank) as s:
-        one = await s.when(place(Placed(order="one", skus=("a", "b")), key="one"))
-        await s.pass_time(seconds=2)
-        two = await s.when(place(Placed(order="two", skus=("b", "a")), key="two"))
+    bank = Bank()
+    async with scenario(*bank.services) as s:
+        one = await bank.transfer(s, "one", "a", then="b")
+        two = await bank.transfer(s, "two", "b", then="a")
         ended = await one.outcome(1200)
         assert (ended.ending, ended.cause) == (Ending.COMPENSATED, Cause.DEADLINE)
         assert (await two.outcome(1200)).ending is Ending.COMPLETED
+
+
+async def test_who_waits_for_one_entity_keeps_nobody_from_another() -> None:
+    bank = Bank(after=timedelta(seconds=20))
+    async with scenario(*bank.services) as s:
+        one = await bank.transfer(s, "one", "a")
+        await s.pass_time(seconds=9)
+        # It is the first in the queue of a, and will have to wait for b.
+        two = await bank.transfer(s, "two", "a", "b")
+        three = await bank.transfer(s, "three", "b", then="a")
+        began = anyio.current_time()
+        for handle in (one, two, three):
+            assert (await handle.outcome(1200)).ending is Ending.COMPLETED
+        assert anyio.current_time() - began < 60
 
 
 # --- where there is no lock to be had ------------------------------------------------------------------------------

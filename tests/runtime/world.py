@@ -94,6 +94,7 @@ class World:
     timeout: timedelta = timedelta(minutes=1)
     forward_window: timedelta = timedelta(days=7)
     undo_retry: Retry | None = None
+    ship_retry: Retry = QUICK
     seen: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     endings: list[Ended] = field(default_factory=list[Ended])
     behaviour: dict[str, Callable[[Run], Any]] = field(default_factory=dict[str, Callable[[Run], Any]])
@@ -135,7 +136,7 @@ class World:
                 raise ConnectionError(msg)
             return Captured(order=reserved.order, ship=reserved.ship)
 
-        @shipping.retriable(saga, timeout=seconds, retry=QUICK)
+        @shipping.retriable(saga, timeout=seconds, retry=self.ship_retry)
         async def ship(captured: Captured, run: Run) -> Shipped:
             await self._behave("ship", captured.ship, run)
             await run.db.execute("insert into effect (run, name) values ($1, 'ship')", run.saga_id)

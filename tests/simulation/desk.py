@@ -5,7 +5,6 @@ Mirrors saga._runtime (coordinator, observing) and the coordinator's store.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,10 @@ from saga._core.coordinator import Due, Input
 from saga._core.instance import ENDED, Answer, Instance, UndoStep
 from saga._core.rows import Cursor
 from saga._core.verbs import Verb
-from saga._runtime.observing import Observer
 from saga.errors import VerbRefused
 from tests.simulation.chance import Fault
 from tests.simulation.folder import Folder
+from tests.simulation.replica import Changes, Conflict, Replica, Stored
 
 if TYPE_CHECKING:
     from tests.simulation.world import SagaUnderTest, Task, World
@@ -32,49 +31,6 @@ PAUSE = timedelta(seconds=30)
 REPLIES = (Closed, Committed, Undone, UndoFailed, Obeyed)
 """What a command that is sent again is answered with again."""
 Record = tuple[str, datetime, Report]
-
-
-class Conflict(Exception):
-    """Say that somebody else has written since it was read."""
-
-
-class Stored:
-    """Be an instance's row."""
-
-    __slots__ = ("instance", "revision")
-
-    def __init__(self, instance: Instance, revision: int) -> None:
-        """Hold what was written at a revision."""
-        self.instance = instance
-        self.revision = revision
-
-
-@dataclass(slots=True)
-class Changes:
-    """Hold everything one transaction writes, all or nothing."""
-
-    instances: list[tuple[Instance, int]]
-    cursors: tuple[tuple[Cursor | None, Cursor], ...]
-    out: list[Task]
-
-
-class Replica:
-    """Be one coordinator process: where it reads, and the cursor as it knows it."""
-
-    __slots__ = ("cursor", "name", "observer", "position")
-
-    def __init__(self, name: str) -> None:
-        """Know nothing yet."""
-        self.name = name
-        self.position = 0
-        self.cursor: Cursor | None = None
-        self.observer = Observer()
-
-    def begin_at(self, cursor: Cursor | None) -> None:
-        """Start over from what is stored."""
-        self.cursor = cursor
-        self.position = cursor.position if cursor else 0
-        self.observer.forget([0])
 
 
 class Desk:
@@ -111,20 +67,21 @@ class Desk:
         stored = self._stored.get(saga_id)
         return stored.instance if stored is not None else None
 
-    def operate(self, saga_id: str, verb: Verb) -> None:
-        """Let a person speak about a saga, in a transaction of its own."""
+    def operate(self, saga_id: str, verb: Verb) -> bool:
+        """Let a person speak about a saga, in a transaction of its own; return whether it was not refused."""
         stored = self._stored.get(saga_id)
         if stored is None:
-            return
+            return False
         changes = Changes([], (), [])
         try:
             self._decide_one(self._owner, saga_id, [verb], changes)
         except VerbRefused:
             self._world.count(f"refused: {type(verb).__name__}")
-            return
+            return False
         self._world.count(f"verb: {type(verb).__name__}")
         self._write(self._owner, changes)
         self._world.publish(changes.out)
+        return True
 
     # --- the topic ---------------------------------------------------------------------------------------------
 

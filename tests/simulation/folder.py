@@ -100,9 +100,9 @@ class Folder:
         """Check what only time decides: an open saga is kept, and one that has not started has no deadline."""
         if after.phase not in ENDED and now >= after.expires_at and kept_until(after) <= now:
             raise Violation(f"kept: {after.saga_id} is open after its expiry and its rows are not kept")
-        if before.cause is None and after.cause is Cause.DEADLINE:
-            if after.runs and all(".receive_" in key.step for key in after.runs):
-                raise Violation(f"deadline: {after.saga_id} has not started")
+        closes = before.cause is None and after.cause is Cause.DEADLINE
+        if closes and after.runs and all(".receive_" in key.step for key in after.runs):
+            raise Violation(f"deadline: {after.saga_id} has not started")
 
     def _check_first_undo(self, after: Instance) -> None:
         """Check that a deadline does not undo what has finished."""

@@ -243,8 +243,8 @@ INSIDE = (
     mutant(
         "what has run is not skipped",
         interventions,
-        "    if run is not None and run.status in (RunStatus.DONE, RunStatus.REFUSED):\n        return Turn()\n    ended",
-        "    ended",
+        "    if run is not None and run.status in (RunStatus.DONE, RunStatus.REFUSED):\n        return Turn()\n    if",
+        "    if",
     ),
     mutant(
         "nothing is skipped forward behind a closed gate",

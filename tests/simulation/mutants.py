@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -53,17 +54,19 @@ def hunt_number(number: int) -> Killed:
     return hunt(MUTANTS[number])
 
 
-def hunt_all(processes: int = 0) -> list[Killed]:
-    """Hunt every mutant, on all cores."""
+def hunt_all(processes: int = 0) -> Iterator[Killed]:
+    """Hunt every mutant, on all cores, and yield how each fared, in the order of the list."""
     with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
-        return pool.map(hunt_number, range(len(MUTANTS)), chunksize=1)
+        yield from pool.imap(hunt_number, range(len(MUTANTS)), chunksize=1)
 
 
 def main() -> int:
     """Print the table."""
-    found = hunt_all()
-    for killed in found:
+    found: list[Killed] = []
+    for killed in hunt_all():
+        found.append(killed)
         sys.stdout.write(f"{killed}\n")
+        sys.stdout.flush()
     dead = sum(bool(killed.schedules) for killed in found)
     sys.stdout.write(f"killed={dead}/{len(found)}\n")
     return 0 if dead == len(found) else 1

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
-from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.tracing import NullTracer
+from saga._runtime.trouble import HandlerTrouble
 from saga.ports import SpanKind, Tracer
 from saga.telemetry import open_tracer
 from saga.telemetry.otel import OtelTracer

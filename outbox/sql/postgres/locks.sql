@@ -38,6 +38,11 @@ from mine
 where d.service = $1 and d.saga_id = $4 and d.step = mine.step and d.message_id = mine.message_id
     and d.reason = 'locked'
 
+-- name: other_places
+select kind, entity from saga_lock_queue
+where service = $1 and saga_id = $4 and step = $5 and message_id = $6 and (kind <> $2 or entity <> $3)
+order by kind, entity
+
 -- Whoever waits already keeps its place and its time; places elsewhere are given up.
 -- name: wait_for_lock
 with here as (
