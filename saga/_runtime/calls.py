@@ -259,11 +259,14 @@ class Caller:
         """Decide and write under the exclusive lock; tried again while the database is contended or away."""
         context = self._context
         failures = 0
+        # Only the pivot's answer may have to list what has run; a wide fan-out has thousands of runs.
+        is_pivot = topology.pivot is not None and topology.pivot.name == run.step
+        wanted = (run.saga_id, "", "") if is_pivot else (run.saga_id, run.step, run.branch)
         while True:
             claim = Claim(service=context.service, sagas=(run.saga_id,), lock=Lock.EXCLUSIVE)
             try:
                 async with context.store.unit(claim) as unit:
-                    seen = await unit.read(claim.sagas, [(run.saga_id, "", "")])
+                    seen = await unit.read(claim.sagas, [wanted])
                     current = seen.runs.get((run.saga_id, run.step, run.branch))
                     if current is None or is_stale(run, current):
                         context.count("stale")

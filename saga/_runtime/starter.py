@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from saga._core import emit
 from saga._core.bodies import CancelRequested
+from saga._core.children import parent_of
 from saga._core.events import Event
 from saga._core.ids import saga_id_of
 from saga._core.limits import DEFAULT_LIMITS, check_outgoing
@@ -28,7 +29,7 @@ from saga._runtime.admission import admit
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import ended_of
 from saga._runtime.handlers import payload_of
-from saga.errors import Conflict, Contended, KeyConflict, OutcomePending, SettingsError, Undecodable
+from saga.errors import Conflict, Contended, KeyConflict, OutcomePending, SettingsError, Undecodable, VerbRefused
 from saga.ports import Claim, SpanKind, UnitOfWork
 
 START_TRIES = 10
@@ -52,7 +53,10 @@ class SagaHandle:
         return await self._starter.outcome(self.saga_id, timeout_seconds)
 
     async def cancel(self, reason: str) -> None:
-        """Ask the coordinator, through the outbox, to undo the saga; one past its pivot completes instead."""
+        """Ask the coordinator, through the outbox, to undo the saga; one past its pivot completes instead.
+
+        Raises VerbRefused for a saga that a step of another has started.
+        """
         await self._starter.cancel(self.saga_id, reason)
 
 

@@ -86,7 +86,7 @@ class Known:
     disturbed: bool = False
     held: bool = False
     ended: Ending | None = None
-    seen_when_still: int | None = None
+    when_still: set[str] | None = None
 
     def endings(self) -> set[Ending]:
         """Return how it may end."""
@@ -294,7 +294,7 @@ class Play:
                         await desk.hold(saga.saga_id, who=WHO, why=WHY)
                         saga.held = True
                     case Release():
-                        saga.held, saga.seen_when_still = False, None
+                        saga.held, saga.when_still = False, None
                         await desk.release(saga.saga_id, who=WHO, why=WHY)
                     case Hurry():
                         await desk.retry(saga.saga_id, who=WHO, why=WHY)
@@ -324,27 +324,24 @@ class Play:
             if ended.ending is not Ending.STUCK:
                 effects = await self._effects()
                 self._check_ending(saga, effects.get(saga.saga_id, set()))
-        self._check_held()
+        self._check_held(await self._effects())
 
     def _check_ending(self, saga: Known, effects: set[str]) -> None:
         assert saga.ended in saga.endings(), f"{saga} must end as {saga.endings()}"
         wanted = saga.effects() if saga.ended is Ending.COMPLETED else set[str]()
         assert effects == wanted, f"{saga} has left {effects}, not {wanted}"
 
-    def _check_held(self) -> None:
+    def _check_held(self, effects: dict[str, set[str]]) -> None:
         for saga in self.sagas:
-            if saga.seen_when_still is not None:
-                assert self._seen(saga) == saga.seen_when_still, f"{saga} is held and went on"
+            if saga.when_still is not None:
+                assert effects.get(saga.saga_id, set()) == saga.when_still, f"{saga} is held and went on"
 
-    def _seen(self, saga: Known) -> int:
-        local = ("reserve", "ship", "release")
-        return sum(1 for step, saga_id in self.world.seen if saga_id == saga.saga_id and step in local)
-
-    def mark_still(self) -> None:
+    async def mark_still(self) -> None:
         """Remember what the held sagas have done so far: nothing is to follow."""
+        effects = await self._effects()
         for saga in self.sagas:
-            if saga.held and saga.order.kind is Kind.SIMPLE and saga.seen_when_still is None:
-                saga.seen_when_still = self._seen(saga)
+            if saga.held and saga.when_still is None:
+                saga.when_still = effects.get(saga.saga_id, set())
 
     async def _effects(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
@@ -481,7 +478,7 @@ async def play(steps: list[Step], opened: Opened, **how: Any) -> None:
                 await game.step(step)
                 if isinstance(step, Wait):
                     if step.seconds >= 10:
-                        game.mark_still()
+                        await game.mark_still()
                     await game.look()
             await game.settle()
             await game.stop()

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, Phase, settings
 SCALE = int(os.environ.get("SAGA_MACHINES", "1"))
 
 
-def profile(examples: int, steps: int = 30, phases: Sequence[Phase] = (Phase.generate, Phase.shrink)) -> settings:
+def profile(
+    examples: int, steps: int = 30, phases: Sequence[Phase] = (Phase.explicit, Phase.generate, Phase.shrink)
+) -> settings:
     """Return the settings of one machine."""
     return settings(
         max_examples=examples * SCALE,

@@ -175,7 +175,9 @@ class TestInVirtualTime:
             await anyio.sleep(30)
             ending, took = await ended(depot, 2, Priority.URGENT)
             assert ending is Ending.COMPLETED
-            assert took < 5 * unloaded, (took, unloaded)
+            # Behind the others it would take more than a minute. The clock runs on while a worker thread commits, so
+            # that some of the others' steps may pass.
+            assert took < 20, (took, unloaded)
             assert len([one for one in depot.done if one[0] == "pick"]) < 1000
             assert len([one for one in depot.done if one[0] == "pack"]) < 1000
 

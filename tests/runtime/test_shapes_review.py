@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
@@ -12,10 +12,30 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from saga import NOTHING, Cause, Dependency, Ended, Ending, Event, Priority, Refusal, Retry, Run, Saga, Service, SettingsError
-from saga._core.words import StepKind
-from saga.app import CoordinatorTuning, Tuning
-from tests.runtime.world import Running, World, running
+from saga import (
+    NOTHING,
+    Cause,
+    Dependency,
+    Ended,
+    Ending,
+    Event,
+    Priority,
+    Refusal,
+    Retry,
+    Run,
+    Saga,
+    Service,
+    SettingsError,
+)
+from outbox.urls import open_coordination_store, open_store
+from saga._core.ids import child_id_of, saga_id_of
+from saga._core.words import RunKey, StepKind
+from saga.app import App, Coordinator, CoordinatorTuning, Tuning
+from saga.desk import SagaDesk
+from saga.errors import VerbRefused
+from saga.ports import Claim
+from tests.runtime.world import Running, VirtualClock, World, running
+from transports import MemoryTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -160,8 +180,6 @@ async def test_an_early_event_does_not_say_whose_saga_it_is() -> None:
     world = Small()
     place, sign = signed_world(world, timeout=timedelta(minutes=5))
     async with up(world) as run:
-        from saga._core.ids import saga_id_of
-
         await sign(Signed(), saga_id=saga_id_of("contract", "acme", "k"))
         await anyio.sleep(1)
         handle = await place(Made(), key="k", tenant="acme", priority=Priority.URGENT)
@@ -175,7 +193,10 @@ async def test_an_early_event_does_not_say_whose_saga_it_is() -> None:
 async def test_an_event_for_another_saga_is_refused() -> None:
     """Both sagas are started here, so it is known whose ID that is."""
     world = Small()
-    saga, other = Saga("contract", version=1, timeout=timedelta(minutes=5)), Saga("errand", version=1, timeout=timedelta(minutes=5))
+    saga, other = (
+        Saga("contract", version=1, timeout=timedelta(minutes=5)),
+        Saga("errand", version=1, timeout=timedelta(minutes=5)),
+    )
     shop = Service("shop")
     world.services.append(shop)
     place, run_errand, sign = shop.starts(saga, Made), shop.starts(other, Asked), shop.receives(saga, Signed)
@@ -215,8 +236,6 @@ async def test_an_event_of_a_transaction_that_is_rolled_back_was_never_there() -
     world = Small()
     place, sign = signed_world(world, timeout=timedelta(minutes=5))
     async with up(world) as run:
-        from saga.ports import Claim
-
         with pytest.raises(ZeroDivisionError):
             async with run.store.unit(Claim(service="office", sagas=())) as unit:
                 await sign(Signed(by="bob"), key="k", connection=unit.connection)
@@ -300,18 +319,20 @@ class Family(Small):
     """Be parents, children and a grandchild for each element: start -> part* -> child(-> grandchild) -> gathered."""
 
     refuse_at_the_end: bool = False
+    child_timeout: timedelta = timedelta(minutes=20)
     child_window: timedelta = timedelta(hours=8)
     timeout: timedelta = timedelta(hours=6)
     completed: Callable[[Run], None] = lambda run: None
     place: Any = None
     start_child: Any = None
     after: timedelta = timedelta(seconds=1)
+    slow_child: timedelta | None = None
 
     def __post_init__(self) -> None:
         """Declare the family."""
         parent = Saga("parent", version=1, timeout=self.timeout)
-        child = Saga("child", version=1, timeout=timedelta(minutes=20), forward_window=self.child_window)
-        grandchild = Saga("grandchild", version=1, timeout=timedelta(minutes=10), forward_window=self.child_window)
+        child = Saga("child", version=1, timeout=self.child_timeout, forward_window=self.child_window)
+        grandchild = Saga("grandchild", version=1, timeout=self.child_timeout, forward_window=self.child_window)
         shop, yard, den = map(Service, ("shop", "yard", "den"))
         self.services += [shop, yard, den]
         self.place = shop.starts(parent, Made)
@@ -342,7 +363,7 @@ class Family(Small):
         async def nested(end: Ended, run: Run) -> Right:
             return Right()
 
-        @yard.step(child)
+        @yard.step(child, delay=self.slow_child)
         async def work(right: Right, run: Run) -> None:
             self.saw("work", run)
 
@@ -424,14 +445,20 @@ async def test_a_completed_that_raises_for_ever_does_not_keep_the_parent_from_it
         assert await run.rows("select * from saga_delivery") == []
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="a child that has completed is settled at its own expiry (coordinator._pass_time): later its parent's cancel "
+    "is ignored, nothing answers the undo, and the parent waits until it is overdue",
+)
 async def test_a_child_can_be_undone_for_as_long_as_its_parent_can() -> None:
-    """The parent refuses an hour later; the child's own times have been over for half of it."""
+    """The parent refuses when the child's own times are over."""
+    minute = timedelta(minutes=1)
     world = Family(
-        refuse_at_the_end=True, after=timedelta(hours=1), timeout=timedelta(hours=2), child_window=timedelta(minutes=10)
+        refuse_at_the_end=True, after=8 * minute, timeout=12 * minute, child_timeout=3 * minute, child_window=minute
     )
     async with up(world) as run:
         handle = await world.place(Made(number=1), key="k")
-        ended = await handle.outcome(timeout_seconds=2 * 3600)
+        ended = await handle.outcome(timeout_seconds=1200)
         assert ended.ending is Ending.COMPENSATED
         assert await phases(run) == all_are("compensated")
 
@@ -441,16 +468,393 @@ async def test_nobody_undoes_a_child_that_has_completed_but_its_parent() -> None
     async with up(world) as run:
         handle = await world.place(Made(number=1), key="k")
         await anyio.sleep(60)
-        (row,) = await run.rows("select saga_id from saga_instance where saga = 'child'")
-        from saga._core.ids import child_id_of
-        from saga._core.words import RunKey
-
         child_id = child_id_of("child.v1", "", handle.saga_id, RunKey(step="yard.adopt", branch="1of1"))
-        assert row["saga_id"] == child_id
-        service = run.app
-        del service
-        await world.start_child._starters[-1].cancel(child_id, "I do not like it")
-        ended = await handle.outcome(timeout_seconds=3600)
+        with pytest.raises(VerbRefused, match=f"is a part of saga {handle.saga_id}; cancel that one"):
+            await run.app.handle(world.start_child, child_id).cancel("I do not like it")
+        assert (await handle.outcome(timeout_seconds=3600)).ending is Ending.COMPLETED
         await anyio.sleep(60)
-        found = await phases(run)
-        assert found in (all_are("completed"), all_are("compensated")), (ended.ending, found)
+        assert await phases(run) == all_are("completed")
+
+
+# --- joins -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Meeting(Small):
+    """Be start -> left, right; left + right -> met (as `kind`, perhaps outside) -> over."""
+
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    behave: Callable[[Run], None] = lambda run: None
+    refuse: bool = False
+    slow: timedelta = timedelta(seconds=30)
+    window: timedelta = timedelta(days=7)
+    place: Any = None
+
+    def __post_init__(self) -> None:
+        """Declare it."""
+        saga = Saga("meeting", version=1, timeout=timedelta(minutes=10), forward_window=self.window)
+        shop, one, two, hall = map(Service, ("shop", "one", "two", "hall"))
+        self.services += [shop, one, two, hall]
+        self.place = shop.starts(saga, Made)
+
+        @one.step(saga, compensation=NOTHING)
+        async def left(made: Made, run: Run) -> Left:
+            return Left()
+
+        @two.step(saga, compensation=NOTHING, delay=self.slow)
+        async def right(made: Made, run: Run) -> Right:
+            self.saw("right", run)
+            return Right()
+
+        @hall.join(saga, retry=QUICK, **self.options)
+        async def meet(left: Left, right: Right, run: Run) -> Met:
+            self.saw("meet", run)
+            self.behave(run)
+            return Met()
+
+        if "compensation" not in self.options and self.options.get("kind") is not StepKind.RETRIABLE:
+
+            @meet.compensation
+            async def unmeet(left: Left, met: Met, run: Run) -> None:
+                self.saw("unmeet", run)
+
+        @shop.step(saga, compensation=NOTHING)
+        async def over(met: Met, run: Run) -> No | None:
+            self.saw("over", run)
+            return No() if self.refuse else None
+
+
+def fails_twice(run: Run) -> None:
+    if run.attempt < 3:
+        msg = f"{run.step} fails on attempt {run.attempt}"
+        raise RuntimeError(msg)
+
+
+@pytest.mark.parametrize("calls", [None, Dependency("hall")], ids=["local", "external"])
+async def test_a_join_that_fails_is_tried_again_with_all_it_has_gathered(calls: Dependency | None) -> None:
+    world = Meeting(options={"calls": calls}, behave=fails_twice)
+    async with up(world) as run:
+        handle = await world.place(Made(), key="k")
+        assert (await handle.outcome(timeout_seconds=1200)).ending is Ending.COMPLETED
+        assert [each.attempt for each in world.runs if each.step == "hall.meet"] == [1, 2, 3]
+        assert await run.rows("select * from saga_delivery") == []
+
+
+@pytest.mark.parametrize("calls", [None, Dependency("hall")], ids=["local", "external"])
+async def test_a_join_is_undone_with_its_inputs(calls: Dependency | None) -> None:
+    world = Meeting(options={"calls": calls}, refuse=True)
+    async with up(world):
+        handle = await world.place(Made(), key="k")
+        assert (await handle.outcome(timeout_seconds=1200)).ending is Ending.COMPENSATED
+        assert world.seen == ["right", "meet", "over", "unmeet"]
+
+
+async def test_a_join_that_is_given_up_fails_once() -> None:
+    def breaks(run: Run) -> None:
+        raise RuntimeError(run.step)
+
+    world = Meeting(behave=breaks)
+    async with up(world) as run:
+        handle = await world.place(Made(), key="k")
+        ended = await handle.outcome(timeout_seconds=1200)
+        assert (ended.ending, ended.cause) == (Ending.COMPENSATED, Cause.FAILED)
+        assert world.seen == ["right", "meet", "meet", "meet"]
+        rows = await run.rows("select status, attempt from saga_run where step = 'hall.meet'")
+        assert [(row["status"], row["attempt"]) for row in rows] == [("failed", 3)]
+
+
+@dataclass
+class Rows:
+    """Be a database and a transport that outlive the app on them."""
+
+    store: Any
+    coordination: Any
+    transport: Any
+
+
+@asynccontextmanager
+async def kept_rows(name: str) -> AsyncGenerator[Rows]:
+    url, clock = f"sqlite:///:memory:?name={name}", VirtualClock()
+    async with (
+        open_store(url, clock=clock) as store,
+        open_coordination_store(url, clock=clock) as coordination,
+        MemoryTransport() as transport,
+    ):
+        await store.migrate()
+        yield Rows(store=store, coordination=coordination, transport=transport)
+
+
+def app_on(world: Small, rows: Rows) -> App:
+    coordinator = Coordinator(store=rows.coordination, tuning=CoordinatorTuning(tick_seconds=1.0))
+    return App(world.services, coordinator=coordinator, store=rows.store, transport=rows.transport, tuning=TUNING)
+
+
+async def test_a_delay_and_a_half_gathered_join_outlive_their_process() -> None:
+    world = Meeting(slow=timedelta(minutes=5))
+    async with kept_rows("review_restart") as rows:
+        async with app_on(world, rows):
+            handle = await world.place(Made(), key="k")
+            await anyio.sleep(60)
+        assert world.seen == []
+        await anyio.sleep(120)
+        async with app_on(world, rows) as app:
+            await anyio.sleep(60)
+            assert world.seen == []
+            ended = await app.handle(world.place, handle.saga_id).outcome(timeout_seconds=600)
+            assert ended.ending is Ending.COMPLETED
+            assert world.seen == ["right", "meet", "over"]
+
+
+@dataclass
+class Later(Small):
+    """Be start -> paid (pivot); then paid + signed -> met, which must succeed in the end."""
+
+    behave: Callable[[Run], None] = lambda run: None
+    place: Any = None
+    sign: Any = None
+
+    def __post_init__(self) -> None:
+        """Declare it."""
+        saga = Saga("later", version=1, timeout=timedelta(minutes=10))
+        shop, till, hall = map(Service, ("shop", "till", "hall"))
+        self.services += [shop, till, hall]
+        self.place, self.sign = shop.starts(saga, Made), hall.receives(saga, Signed)
+
+        @till.pivot(saga)
+        async def pay(made: Made, run: Run) -> list[Part]:
+            return [Part(number=number) for number in range(made.number)]
+
+        @shop.retriable(saga)
+        async def send(part: Part, run: Run) -> Left:
+            self.saw("send", run)
+            return Left()
+
+        @hall.join(saga, kind=StepKind.RETRIABLE, retry=QUICK, within=timedelta(minutes=1))
+        async def meet(signed: Signed, lefts: list[Left], run: Run) -> None:
+            self.saw("meet", run)
+            self.behave(run)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+async def test_after_the_pivot_a_join_waits_and_is_tried_until_it_succeeds(number: int) -> None:
+    def fails_nine_times(run: Run) -> None:
+        if run.attempt < 10:
+            raise RuntimeError(run.step)
+
+    world = Later(behave=fails_nine_times)
+    async with up(world):
+        handle = await world.place(Made(number=number), key="k")
+        await anyio.sleep(3600)
+        await world.sign(Signed(), key="k")
+        assert (await handle.outcome(timeout_seconds=1200)).ending is Ending.COMPLETED
+        assert world.seen.count("meet") == 10
+
+
+async def test_an_external_fan_out_is_undone_with_its_branches() -> None:
+    world = Small()
+    saga = Saga("outside", version=1, timeout=timedelta(minutes=5))
+    shop, till, hall = map(Service, ("shop", "till", "hall"))
+    world.services += [shop, till, hall]
+    place = shop.starts(saga, Made)
+    gateway = Dependency("gateway")
+    recorded: list[int] = []
+
+    @till.step(saga, calls=gateway, retry=QUICK)
+    async def book(made: Made, run: Run) -> list[Part]:
+        world.saw("book", run)
+        fails_twice(run)
+        return [Part(number=number) for number in range(made.number)]
+
+    @book.recorded
+    async def write_down(parts: list[Part], run: Run) -> None:
+        recorded.append(len(parts))
+
+    @book.compensation(calls=gateway)
+    async def unbook(parts: list[Part], run: Run) -> None:
+        world.saw(f"unbook {len(parts)}", run)
+
+    @hall.step(saga, calls=gateway)
+    async def seat(part: Part, run: Run) -> Left:
+        world.saw("seat", run)
+        return Left()
+
+    @seat.compensation(calls=gateway)
+    async def unseat(left: Left, part: Part, run: Run) -> None:
+        world.saw(f"unseat {part.number}", run)
+
+    @shop.join(saga, compensation=NOTHING)
+    async def meet(lefts: list[Left], parts: list[Part], run: Run) -> No | None:
+        return No()
+
+    async with up(world):
+        handle = await place(Made(number=3), key="k")
+        assert (await handle.outcome(timeout_seconds=1200)).ending is Ending.COMPENSATED
+        keys = {each.idempotency_key for each in world.runs if each.step == "hall.seat"}
+        assert len(keys) == 6  # three calls, three compensations
+        assert sorted(world.seen[-4:-1]) == [f"unseat {n}/{n + 1}of3" for n in range(3)]
+        assert world.seen[-1] == "unbook 3"
+        assert recorded == [3]
+
+
+# --- held ------------------------------------------------------------------------------------------------------------
+
+SIGNED = {"who": "ann", "why": "a look"}
+
+
+async def test_what_arrives_for_a_held_join_goes_on_when_it_is_released() -> None:
+    """Held for longer than the saga lasts: one input is there, the other is delayed until then."""
+    world = Meeting(window=timedelta(minutes=10))
+    async with kept_rows("review_held") as rows, app_on(world, rows) as app, SagaDesk(rows.coordination) as desk:
+        handle = await world.place(Made(), key="k")
+        await anyio.sleep(10)
+        await desk.hold(handle.saga_id, **SIGNED)
+        await anyio.sleep(3600)
+        assert world.seen == []
+        await desk.release(handle.saga_id, **SIGNED)
+        ended = await app.handle(world.place, handle.saga_id).outcome(timeout_seconds=600)
+        assert ended.ending is Ending.COMPLETED
+        assert world.seen == ["right", "meet", "over"]
+
+
+async def test_the_child_of_a_held_parent_ends_and_the_parent_goes_on_later() -> None:
+    world = Family(slow_child=timedelta(seconds=60))
+    async with kept_rows("review_held_parent") as rows, app_on(world, rows), SagaDesk(rows.coordination) as desk:
+        handle = await world.place(Made(number=2), key="k")
+        await anyio.sleep(10)
+        await desk.hold(handle.saga_id, **SIGNED)
+        await anyio.sleep(300)
+        assert world.seen.count("work") == 2
+        assert "gather" not in world.seen
+        await desk.release(handle.saga_id, **SIGNED)
+        assert (await handle.outcome(timeout_seconds=600)).ending is Ending.COMPLETED
+        assert world.seen.count("gather") == 1
+
+
+async def test_a_parent_cancelled_while_its_children_run_is_undone_with_them() -> None:
+    world = Family(slow_child=timedelta(seconds=60))
+    async with up(world) as run:
+        handle = await world.place(Made(number=2), key="k")
+        await anyio.sleep(10)
+        await handle.cancel("never mind")
+        assert (await handle.outcome(timeout_seconds=600)).ending is Ending.COMPENSATED
+        assert await phases(run) == all_are("compensated")
+        await anyio.sleep(300)
+        assert "work" not in world.seen
+        assert world.seen.count("untoil") == 2
+
+
+# --- alternatives, times and versions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [-1, 0, 3, 9])
+async def test_a_list_is_one_of_several_alternatives(number: int) -> None:
+    world = Small()
+    saga = Saga("either", version=1, timeout=timedelta(minutes=5))
+    shop, hall = map(Service, ("shop", "hall"))
+    world.services += [shop, hall]
+    place = shop.starts(saga, Made)
+
+    @shop.step(saga)
+    async def cut(made: Made, run: Run) -> list[Part] | Right | None:
+        if made.number < 0:
+            return None
+        return [Part(number=n) for n in range(made.number)] if made.number < 5 else Right()
+
+    @cut.compensation
+    async def uncut(parts: list[Part] | Right | None, run: Run) -> None: ...
+
+    @hall.join(saga, compensation=NOTHING)
+    async def gather(parts: list[Part], run: Run) -> Met:
+        world.saw(f"gather {len(parts)}", run)
+        return Met()
+
+    @hall.step(saga, compensation=NOTHING)
+    async def other(right: Right, run: Run) -> Met:
+        world.saw("other", run)
+        return Met()
+
+    @shop.step(saga, compensation=NOTHING)
+    async def over(met: Met, run: Run) -> None:
+        world.saw("over", run)
+
+    async with up(world) as run:
+        handle = await place(Made(number=number), key="k")
+        assert (await handle.outcome(timeout_seconds=600)).ending is Ending.COMPLETED
+        first = {-1: [], 0: ["gather 0"], 3: ["gather 3"], 9: ["other"]}[number]
+        assert world.seen == first + ["over"] * bool(first)
+        assert await run.rows("select * from saga_delivery") == []
+
+
+async def test_a_branch_that_is_late_closes_the_saga() -> None:
+    world = Small()
+    saga = Saga("late", version=1, timeout=timedelta(hours=5))
+    shop, hall = map(Service, ("shop", "hall"))
+    world.services += [shop, hall]
+    place = shop.starts(saga, Made)
+
+    @shop.step(saga, compensation=NOTHING)
+    async def cut(made: Made, run: Run) -> list[Part]:
+        return [Part(number=n) for n in range(made.number)]
+
+    @hall.step(
+        saga,
+        within=timedelta(minutes=2),
+        compensation=NOTHING,
+        retry=Retry(attempts=10_000, base_seconds=10, cap_seconds=10),
+    )
+    async def stamp(part: Part, run: Run) -> Left:
+        if part.number == 1:
+            raise RuntimeError(run.step)
+        return Left()
+
+    async with up(world):
+        began = anyio.current_time()
+        handle = await place(Made(number=3), key="k")
+        ended = await handle.outcome(timeout_seconds=3600)
+        assert (ended.ending, ended.cause) == (Ending.COMPENSATED, Cause.DEADLINE)
+        assert "hall.stamp/2of3" in ended.detail
+        assert anyio.current_time() - began < 150
+
+
+class NewLeft(Event, name="left", version=2):
+    """Say more than before."""
+
+    side: str
+
+
+async def test_a_join_reads_what_an_older_sender_sends() -> None:
+    world = Small()
+    saga = Saga("versions", version=1, timeout=timedelta(minutes=5))
+    shop, one, hall = map(Service, ("shop", "one", "hall"))
+    world.services += [shop, one, hall]
+    place = shop.starts(saga, Made)
+
+    @one.step(saga, compensation=NOTHING)
+    async def cut(made: Made, run: Run) -> list[Part]:
+        return [Part(number=n) for n in range(made.number)]
+
+    @one.step(saga, compensation=NOTHING)
+    async def left(part: Part, run: Run) -> Left:
+        return Left()
+
+    @hall.upcaster
+    def grown(old: Left) -> NewLeft:
+        return NewLeft(side="sinister")
+
+    @hall.join(saga)
+    async def meet(lefts: list[NewLeft], made: Made, run: Run) -> Met:
+        world.saw(" ".join(each.side for each in lefts), run)
+        return Met()
+
+    @meet.compensation
+    async def unmeet(lefts: list[NewLeft], made: Made, run: Run) -> None:
+        world.saw(f"un{' '.join(each.side for each in lefts)}", run)
+
+    @shop.step(saga, compensation=NOTHING)
+    async def over(met: Met, run: Run) -> No | None:
+        return No()
+
+    async with up(world):
+        handle = await place(Made(number=2), key="k")
+        assert (await handle.outcome(timeout_seconds=600)).ending is Ending.COMPENSATED
+        assert world.seen == ["sinister sinister", "unsinister sinister"]

@@ -19,9 +19,10 @@ SIZES = (1, 2, 2, 3, 3, 3, 4, 4, 5, 6)
 class Grower:
     """Grow one plan; `open_events` may be reacted to by whatever grows next."""
 
-    def __init__(self, random: Random) -> None:
-        """Begin with the start."""
+    def __init__(self, random: Random, letter: str = "s") -> None:
+        """Begin with the start; the names of the steps begin with `letter`."""
         self._random = random
+        self._letter = letter
         self._services = ["a", "b", "c", "d"][: random.randint(1, 4)]
         if random.random() < 0.25:
             self._services.append(STARTER)
@@ -41,7 +42,7 @@ class Grower:
                 random.choice(patterns)()
             else:
                 self._way()
-        if random.random() < 0.6:
+        if self._letter == "s" and random.random() < 0.6:
             return self._with_pivot()
         return tuple(self._steps)
 
@@ -56,7 +57,7 @@ class Grower:
     def _add(self, emits: tuple[str, ...], *, ends: bool = False, **shape: object) -> PlanStep:
         random = self._random
         step = PlanStep(
-            name=f"{random.choice(self._services)}.s{len(self._steps)}",
+            name=f"{random.choice(self._services)}.{self._letter}{len(self._steps)}",
             kind=StepKind.STEP,
             effects=Effects.EXTERNAL if random.random() < self._external else Effects.LOCAL,
             reacts_to="",

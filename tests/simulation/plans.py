@@ -8,7 +8,7 @@ from functools import lru_cache
 from random import Random
 
 from saga._core.doubt import Memory
-from saga._core.plan import Plan, Topology, Undoing, topology_of
+from saga._core.plan import Plan, PlanStep, Topology, Undoing, topology_of
 from saga._core.plan_check import draft_problems
 from saga._core.plan_graph import Draft
 from saga._core.words import Effects, StepKind
@@ -18,11 +18,7 @@ from tests.simulation.growing import START, START_EVENT, Grower
 DAY_MS = 86_400_000
 
 
-EXPLORED = [
-    scenario
-    for scenario in SCENARIOS
-    if not any(step.effects is Effects.CHILD for step in scenario.topology.plan.steps)
-]
+EXPLORED = SCENARIOS
 LONG = Memory(max_in_flight=timedelta(seconds=60), key_ttl=timedelta(hours=24))
 BRIEF = Memory(max_in_flight=timedelta(seconds=60), key_ttl=timedelta(seconds=150))
 
@@ -34,6 +30,7 @@ class Kit:
     `fails` are steps that may use up their attempts, `sticks` those whose compensation may fail for good.
     `short` says that the forward window is short enough to end while the schedule runs, `probed` names the
     steps with a `confirm`, and `memory` says how long a call is under way and its key known outside.
+    `child` is the plan of the sagas that steps start.
     """
 
     plan: Plan
@@ -44,6 +41,7 @@ class Kit:
     short: bool
     probed: frozenset[str] = frozenset()
     memory: Memory = LONG
+    child: Topology | None = None
 
     @property
     def steady(self) -> bool:
@@ -68,6 +66,7 @@ def kit(number: int) -> Kit:
             sticks=scenario.sticks,
             attempts=scenario.call_attempts,
             short=False,
+            child=_child_of(plan.steps, number),
         )
     random = Random(f"plan {number}")  # a string: its own stream beside that of the schedule
     while True:
@@ -76,6 +75,7 @@ def kit(number: int) -> Kit:
         if not draft_problems(draft):
             break
     short = random.random() < 0.08
+    memory = None
     plan = Plan(
         saga="random",
         version=1,
