@@ -93,15 +93,12 @@ def _pass_time(topology: Topology, instance: Instance, now: datetime, effects: l
     if again is not None and now >= again:
         effects.extend(_unanswered(instance))
         instance = replace(instance, resends=instance.resends + 1)
-    if instance.phase is Phase.READY:
-        # Its rows may be pruned from now on, so it can no longer be undone with its parent.
-        return replace(instance, settled=instance.settled or now >= instance.expires_at)
     if now >= keep_at(topology, instance):
         until = keep_until(topology, instance, now)
         instance = _owing(instance, owed_services(topology), Kind.KEEP, int(until.timestamp()))
         instance = replace(instance, keep_until=until)
         effects.extend(Send(service=name, command=Keep(until=until)) for name in owed_services(topology))
-    if instance.mark is Mark.HELD:
+    if instance.mark is Mark.HELD or instance.phase is Phase.READY:
         return instance
     if now >= overdue_at(instance) and instance.stuck is None:
         detail = "still open at the end of its forward window"
@@ -158,7 +155,7 @@ def _settle(topology: Topology, instance: Instance, now: datetime, effects: list
     if instance.phase is Phase.CLOSING:
         instance = _close_and_undo(topology, instance, effects)
         if is_compensated(topology, instance):
-            return _end(instance, Phase.COMPENSATED, now, effects)
+            return _settling_children(topology, _end(instance, Phase.COMPENSATED, now, effects), effects)
     return _tell_stuck(instance, now, effects)
 
 
@@ -188,10 +185,14 @@ def _complete(topology: Topology, instance: Instance, now: datetime, effects: li
         ready = _end(instance, Phase.COMPLETED, now, effects, Standing.PROVISIONAL)
         # What closed it is over, since all has run; only its parent can have it undone now.
         return replace(ready, phase=Phase.READY, cause=None, detail="", ended_at=None)
-    ended = _end(instance, Phase.COMPLETED, now, effects)
+    return _settling_children(topology, _end(instance, Phase.COMPLETED, now, effects), effects)
+
+
+def _settling_children(topology: Topology, ended: Instance, effects: list[Effect]) -> Instance:
+    """Let the children go as well: nobody will call them back; those that were undone have ended already."""
     effects.extend(
         SettleChild(key=fact.key)
-        for fact in instance.runs.values()
+        for fact in ended.runs.values()
         if fact.step in topology.steps and topology.steps[fact.step].effects is Effects.CHILD
     )
     return ended

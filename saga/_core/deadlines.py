@@ -19,11 +19,9 @@ def due_at(topology: Topology, instance: Instance) -> datetime | None:
     """Return when the instance has to be looked at although nothing is reported, None when nothing is owed."""
     if instance.phase in ENDED:
         return None
-    times = [resend_at(instance)]
-    if instance.phase is Phase.READY:
-        return min((*(time for time in times if time is not None), instance.expires_at))
-    times.append(keep_at(topology, instance))
-    if instance.mark is Mark.FREE:
+    times = [resend_at(instance), keep_at(topology, instance)]
+    # A child that is ready waits for its parent, whatever its own times are: its rows are kept for as long.
+    if instance.mark is Mark.FREE and instance.phase is not Phase.READY:
         if instance.phase is Phase.RUNNING and instance.stuck is None:
             times += [timeout_at(topology, instance), within_at(topology, instance)[0]]
         if instance.stuck is None:

@@ -17,6 +17,7 @@ from saga._core.participant import Turn
 from saga._core.plan import Topology
 from saga._core.rows import OutboxRow, RunRow
 from saga._core.run import Ended, Run
+from saga._core.start import START
 from saga._core.words import Ending, RunKey, RunStatus
 from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import answer_of, call, checked, payload_of
@@ -107,12 +108,11 @@ async def cancel_child(
     context: ServiceContext, unit: UnitOfWork, topology: Topology, key: RunKey, about: emit.About
 ) -> Sequence[OutboxRow]:
     """Return the row that asks the child's coordinator to undo it; none when the child never started."""
-    plan = topology.plan
-    child = context.step(plan.saga, plan.version, key.step).child
-    assert child is not None
+    # By the plan and not by the code: a replica whose code has lost the step undoes it too. A child is started here.
     saga_id = child_id_of(topology.steps[key.step].child, about.tenant, about.saga_id, key)
-    seen = await unit.read((), [(saga_id, child.start, "")])
-    start = seen.runs.get((saga_id, child.start, ""))
+    run_id = (saga_id, f"{context.service}.{START}", "")
+    seen = await unit.read((), [run_id])
+    start = seen.runs.get(run_id)
     if start is None:
         return ()
     cancel = CancelRequested(reason=f"its parent {about.saga_id} is undone")

@@ -214,7 +214,9 @@ async def call_compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork 
     """
     undo = step.compensation
     assert undo is not None
-    values = inputs_of_run(step, run)
+    # A run that a person has skipped may have a result and no input.
+    wants_input = any(binding not in (Binding.RUN, Binding.RESULT) for binding in undo.bindings)
+    values = inputs_of_run(step, run) if wants_input else {}
     values[Binding.RESULT] = result_of_run(step, run)
     key = idempotency_key(run.saga_id, run.step, run.branch, compensation=True)
     given = Run(

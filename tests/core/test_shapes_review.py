@@ -229,7 +229,7 @@ def test_a_manifest_with_every_shape_survives_its_file() -> None:
         assert manifest_from_json(manifest_to_json(manifest)) == manifest
 
 
-# --- the coordinator ---------------------------------------------------------------------------------------------------
+# --- the coordinator --------------------------------------------------------------------------------------------------
 
 
 def _envelope(plan: Plan, fact: RunFact, expires_at: object, tenant: str = "") -> Envelope:

@@ -111,7 +111,9 @@ class Caller:
         call = Call(taken, work, asked, world.now)
         world.count(f"{work.value}: {asked.value}")
         self._calls.append(call)
-        local = work is Work.COMPENSATE and self._station.topology.steps[run.step].undoing is Undoing.LOCAL
+        local = (
+            work is Work.COMPENSATE and self._station.topology_of(run.saga_id).steps[run.step].undoing is Undoing.LOCAL
+        )
         if local or asked is Question.NONE:
             call.heard = OK
             world.bag.append((self._store, call))
@@ -205,7 +207,7 @@ class Caller:
             world.count("the pivot's doubt ends" if settled else "the pivot stays in doubt")
         row = current if call.asked is Question.CALL else self._rules.as_before(call.taken, current)
         runs = station.runs[current.saga_id].values()
-        return self._rules.answered(station.topology, row, gate, runs, answer, now)
+        return self._rules.answered(station.topology_of(current.saga_id), row, gate, runs, answer, now)
 
     def _meaning(self, call: Call, now: datetime) -> AnswerFromOutside:
         world, memory = self._world, self._world.kit.memory
@@ -229,7 +231,7 @@ class Caller:
     def _compensated(self, call: Call, current: RunRow) -> Turn:
         station, world, answer = self._station, self._world, call.heard
         now = station.clock
-        local = station.topology.steps[current.step].undoing is Undoing.LOCAL
+        local = station.topology_of(current.saga_id).steps[current.step].undoing is Undoing.LOCAL
         if isinstance(answer, Raised) or (local and station.commands.raises(current.step)):
             attempts = station.commands.attempts(current.step)
             turn = self._rules.compensation_raised(current, "boom", attempts=attempts, retry_at=now + RETRY)

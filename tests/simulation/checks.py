@@ -45,7 +45,10 @@ def check_decision(before: Instance, decision: Decision, counts: dict[str, int])
         _check_held(decision)
     told = [effect.outcome for effect in decision.effects if isinstance(effect, Tell)]
     endings = [outcome.ending for outcome in told if outcome.ending is not Ending.STUCK]
-    if endings != ([ENDINGS[after.phase]] if after.phase in ENDED else []):
+    wanted = [ENDINGS[after.phase]] if after.phase in ENDED else []
+    if after.phase is Phase.READY and before.phase is not Phase.READY:
+        wanted = [Ending.COMPLETED]
+    if endings != wanted:
         raise Violation(f"outcome: told {endings} about a saga that is {after.phase.value}")
     if told:
         _check_told(after, decision)

@@ -18,6 +18,7 @@ from tests.simulation.chance import Fault
 from tests.simulation.copying import replace
 from tests.simulation.growing import START_EVENT
 from tests.simulation.messages import Item
+from tests.simulation.sagas import SagaUnderTest
 
 if TYPE_CHECKING:
     from tests.simulation.station import Station
@@ -41,8 +42,6 @@ class Children:
 
     def start(self, run: RunRow, now: datetime, out: list[Task]) -> None:
         """Start a child in the transaction of its parent's step."""
-        from tests.simulation.world import SagaUnderTest
-
         station, world, place = self._station, self._world, (run.step, run.branch)
         shape = world.kit.child
         assert shape is not None
@@ -70,9 +69,7 @@ class Children:
         )
         station.store(row)
         station.emit(row, out)
-        station.store(
-            replace(run, status=RunStatus.INTENT, pending_at=None, called_at=now, first_called_at=now)
-        )
+        station.store(replace(run, status=RunStatus.INTENT, pending_at=None, called_at=now, first_called_at=now))
         world.count("child started")
         world.say(f"{station.name} starts {saga_id}")
 
@@ -134,33 +131,56 @@ def check_stored(world: World, before: Instance | None, after: Instance) -> None
     if after.phase in ENDED:
         for child in world.sagas.values():
             if child.parent is not None and child.parent[0] is saga:
-                _check_children(world, after.phase, child.id)
+                _check_parent(world, after.phase, child.id)
 
 
 def _check_child(world: World, after: Instance, was: Phase, parent: SagaUnderTest, place: Place) -> None:
     its_end = world.desk.instance(parent.id)
+    over = its_end is not None and its_end.phase is Phase.COMPLETED
     if after.phase is Phase.READY:
-        world.count("child completed late" if after.answers else "child completed")
-        return
-    if after.phase is Phase.COMPLETED:
-        over = its_end is not None and its_end.phase is Phase.COMPLETED
+        world.count("child completed late" if was is not Phase.RUNNING else "child completed")
+    elif after.phase is Phase.COMPLETED:
         if not over and world.desk.clock < after.expires_at:
             raise Violation(f"final: {after.saga_id} has completed for good before its parent")
         world.count("child settled")
-        return
-    if its_end is not None and its_end.phase is Phase.COMPLETED:
-        raise Violation(f"final: {after.saga_id} is undone though its parent has completed")
-    called_back = after.cause is not None and after.cause.value == "cancelled"
-    world.count(f"child undone{' with its parent' if called_back else ''}{', having completed' if was is Phase.CLOSING and after.told else ''}")
-    mark = parent.books.marks.get(place)
-    if mark is not None and mark.standing == LIVE:
-        parent.books.undone(place, repeatable=False)
-        world.count("child undone with its parent, after its step was done")
+    else:
+        if over:
+            raise Violation(f"final: {after.saga_id} is undone though its parent has completed")
+        world.count(f"child undone: {after.cause.value if after.cause else '-'}")
+        mark = parent.books.marks.get(place)
+        if mark is not None and mark.standing == LIVE:
+            parent.books.undone(place, repeatable=False)
+            world.count("child undone with its parent, after its step was done")
 
 
-def _check_children(world: World, phase: Phase, child: str) -> None:
+def _check_parent(world: World, phase: Phase, child: str) -> None:
     instance = world.desk.instance(child)
     found = instance.phase if instance is not None else None
     allowed = (Phase.COMPENSATED,) if phase is Phase.COMPENSATED else (Phase.READY, Phase.COMPLETED)
     if found not in allowed:
         raise Violation(f"with its parent: a saga is {phase.value} and {child} is {found}")
+
+
+def check_ready(world: World, saga: SagaUnderTest) -> None:
+    """Raise Violation unless a child that has completed waits, at the end, for a parent that is stuck."""
+    assert saga.parent is not None
+    world.count("child waits for its parent, which is stuck")
+    if world.desk.has_ended(saga.parent[0].id):
+        raise Violation(f"liveness: {saga.id} is not told that its parent has ended")
+
+
+def check_open(world: World, instance: Instance) -> None:
+    """Raise Violation unless a saga that is open at the end waits for a child that is stuck."""
+    if not waits_for_stuck_child(world, instance):
+        raise Violation(f"liveness: nothing is left to happen and {instance.saga_id} is {instance.phase.value}")
+    world.count("parent waits for a child that is stuck")
+
+
+def waits_for_stuck_child(world: World, instance: Instance) -> bool:
+    """Return whether a person who looks after a child is what an open saga needs, too."""
+    if world.kit.child is None or instance.phase in ENDED:
+        return False
+    parent = world.sagas[instance.saga_id]
+    children = [saga.id for saga in world.sagas.values() if saga.parent is not None and saga.parent[0] is parent]
+    found = [world.desk.instance(child) for child in children]
+    return any(child is not None and child.stuck is not None for child in found)

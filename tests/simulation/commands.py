@@ -77,7 +77,7 @@ class Commands:
             if gate is None and not rows:
                 self._world.count("close for a saga never heard of")
             turn = self._rules.close(
-                station.topology,
+                station.topology_of(saga_id),
                 station.name,
                 saga_id,
                 gate=gate,
@@ -96,7 +96,7 @@ class Commands:
         if run is None:
             self._world.count("undo for a run never heard of")
         decided = self._rules.undo(
-            station.topology,
+            station.topology_of(saga_id),
             station.name,
             saga_id,
             key,
@@ -116,7 +116,7 @@ class Commands:
         if isinstance(command, Hold | Release) and gate is not None and command.number < gate.mark_number:
             world.count("an older hold or release is ignored")
         turn = self._rules.intervene(
-            station.topology,
+            station.topology_of(saga_id),
             station.name,
             saga_id,
             command,

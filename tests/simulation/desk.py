@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 from saga._core.bodies import CancelRequested, Closed, Committed, Obeyed, Report, UndoFailed, Undone
 from saga._core.coordinator import Due, Input
-from saga._core.instance import ENDED, Answer, Instance, UndoStep
+from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep
 from saga._core.rows import Cursor
 from saga._core.verbs import Verb
 from saga.errors import VerbRefused
 from tests.simulation.chance import Fault
+from tests.simulation.children import check_stored, waits_for_stuck_child
 from tests.simulation.folder import Folder
 from tests.simulation.replica import Changes, Conflict, Replica, Stored
 
 if TYPE_CHECKING:
-    from tests.simulation.world import SagaUnderTest, Task, World
+    from tests.simulation.sagas import SagaUnderTest
+    from tests.simulation.world import Task, World
 
 NO_SKEW = timedelta()
 DOWN = timedelta(seconds=90)
@@ -187,10 +189,13 @@ class Desk:
         return max(min(due), self._world.now + TICK) if due else None
 
     def _rests(self, instance: Instance, due_at: datetime) -> bool:
-        if instance.stuck is None:
+        waits_for_parent = instance.phase is Phase.READY
+        if instance.stuck is None and not waits_for_parent and not waits_for_stuck_child(self._world, instance):
             return False
         if due_at - self.clock > HOUR:
             return True
+        if waits_for_parent:
+            return False
         asked = Answer.ASKED in instance.answers.values() or UndoStep.ASKED in instance.undos.values()
         waits = asked or bool(instance.owed)
         world = self._world
@@ -283,9 +288,10 @@ class Desk:
             stored = self._stored.get(instance.saga_id)
             if (stored.revision if stored else 0) != revision:
                 raise Conflict
+        known = [self.instance(instance.saga_id) for instance, _ in changes.instances]
         for instance, revision in changes.instances:
-            if instance.phase in ENDED:
-                self._world.sagas[instance.saga_id].books.check_end(instance.phase)
             self._stored[instance.saga_id] = Stored(instance, revision + 1)
+        for was, (instance, _) in zip(known, changes.instances, strict=True):
+            check_stored(self._world, was, instance)
         for _, after in changes.cursors:
             reader.cursor = self._cursor = after

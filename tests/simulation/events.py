@@ -79,7 +79,8 @@ class Events:
     def sort(self, item: Item) -> Verdict:
         """Return what an item means here; a replica may not know its plan, or have other code."""
         station, world = self._station, self._world
-        topology: Topology | None = station.topology
+        its_own = station.topology_of(item.envelope.saga_id)
+        topology: Topology | None = its_own
         fitness = FIT
         if world.chance.strikes(Fault.PLAN_UNKNOWN):
             if world.random() < 0.4:
@@ -87,7 +88,7 @@ class Events:
                 topology = None
             else:
                 world.count("plan known, code differs")
-                mine = [step.name for step in station.topology.plan.steps if step.service == station.name]
+                mine = [step.name for step in its_own.plan.steps if step.service == station.name]
                 fitness = Fitness(steps={name: "the code differs" for name in mine if world.random() < 0.7})
         return self._rules.sort_message(
             item.envelope, item.topic, service=station.name, topology=topology, fitness=fitness
@@ -104,7 +105,7 @@ class Events:
         elif isinstance(verdict, Park):
             self.park(item, verdict, now)
         elif isinstance(verdict, Settle):
-            self._settle(item)
+            self._settle(item, now, out)
         elif not isinstance(verdict, Skip):
             raise Violation(f"intake: {item.envelope.type} from {item.topic} became {verdict}")
 
@@ -120,11 +121,13 @@ class Events:
         self._station.waiting[row.key] = row
         self._world.count(f"kept as a row: {reason.value}")
 
-    def _settle(self, item: Item) -> None:
+    def _settle(self, item: Item, now: datetime, out: list[Task]) -> None:
         outcome = item.body
         assert isinstance(outcome, Outcome)
         saga = self._world.sagas[item.envelope.saga_id]
-        if saga.outcome in ("", Ending.STUCK.value):
+        if saga.parent is not None:
+            self._station.children.ended(item, outcome, now, out)
+        elif saga.outcome in ("", Ending.STUCK.value):
             saga.outcome = outcome.ending.value
         elif outcome.ending is not Ending.STUCK and outcome.ending.value != saga.outcome:
             raise Violation(f"final: {saga.id} was {saga.outcome} and is now {outcome.ending.value}")
@@ -132,7 +135,7 @@ class Events:
     def _meet(self, item: Item, name: str, now: datetime, out: list[Task]) -> None:
         """Do with an event what its run row and its gate say."""
         envelope, station, world = item.envelope, self._station, self._world
-        saga_id, step = envelope.saga_id, station.topology.steps[name]
+        saga_id, step = envelope.saga_id, station.topology_of(envelope.saga_id).steps[name]
         assert envelope.expires_at is not None
         run = station.runs.setdefault(saga_id, {}).get((name, self._rules.run_branch(step, envelope.branch)))
         gate = station.gates.get(saga_id)
@@ -161,9 +164,10 @@ class Events:
 
     def _begin(self, item: Item, step: PlanStep, known: RunRow | None, now: datetime, out: list[Task]) -> None:
         envelope, rules = item.envelope, self._rules
+        topology = self._station.topology_of(envelope.saga_id)
         place = (step.name, rules.run_branch(step, envelope.branch))
         self._station.causes.setdefault((envelope.saga_id, place), {})[item.cause] = None
-        cause = rules.cause_of(self._station.topology, envelope.step, envelope.branch, envelope.type)
+        cause = rules.cause_of(topology, envelope.step, envelope.branch, envelope.type)
         row = RunRow(
             saga_id=envelope.saga_id,
             step=step.name,
@@ -178,7 +182,7 @@ class Events:
         )
         if step.joins:
             received = Received(type=envelope.type, branch=envelope.branch, payload=b"{}", cause=cause)
-            gathered = rules.gather(self._station.topology, step, known or replace(row, causes=()), received)
+            gathered = rules.gather(topology, step, known or replace(row, causes=()), received)
             if not rules.is_gathered(step, gathered):
                 self._world.count("a join waits for more")
                 self._station.store(replace(gathered, status=RunStatus.WAITING))
@@ -188,13 +192,13 @@ class Events:
         if step.effects is Effects.EXTERNAL:
             self._station.caller.intend(row, now)
             return
-        ended = self._run(item, step, row, now)
+        ended = self._run(item, step, row, now, out)
         if ended is not None:
             self._station.store(ended)
             self._station.emit(ended, out)
 
-    def _run(self, item: Item, step: PlanStep, row: RunRow, now: datetime) -> RunRow | None:
-        """Call the handler and return the row of the run, None when it is tried again later."""
+    def _run(self, item: Item, step: PlanStep, row: RunRow, now: datetime, out: list[Task]) -> RunRow | None:
+        """Call the handler and return the row of the run that has ended, None when it is tried again or waits."""
         world = self._world
         if self._raises(step):
             world.count("handler raises")
@@ -206,6 +210,9 @@ class Events:
                 return None
             world.count("run failed")
             return self._rules.failed(row, "boom")
+        if step.effects is Effects.CHILD:
+            self._station.children.start(row, now, out)
+            return None
         if step.refuses and world.random() < 0.3:
             world.count("run refused")
             return self._rules.concluded(row, Refused(type=step.refuses[0], payload=b"{}"), now)

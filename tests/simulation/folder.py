@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from saga._core import topics
-from saga._core.bodies import Close, Command, Hold, Keep, Outcome, Report, RunReported, Undo, kind_of
+from saga._core.bodies import Close, Command, Hold, Keep, Outcome, Report, RunReported, Settled, Undo, kind_of
 from saga._core.closure import is_complete
 from saga._core.coordinator import Due, Input
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
@@ -20,6 +20,7 @@ from saga._core.words import Cause, Kind, Mark, RunKey, RunStatus, StepKind
 from tests.simulation.books import Violation
 from tests.simulation.chance import Fault
 from tests.simulation.checks import check_decision, described
+from tests.simulation.children import child_id
 from tests.simulation.copying import replace
 from tests.simulation.messages import message_of
 
@@ -39,12 +40,13 @@ class Folder:
         self._world = world
         self._desk = desk
         self._rules = world.rules
-        self._window = timedelta(milliseconds=world.kit.plan.forward_window_ms)
         self._expiries: dict[str, datetime] = {}
 
     def prime(self, saga_id: str, expires_at: datetime, report: Report) -> None:
         """Know when a saga expires: an event from outside that came before the start has only guessed it."""
-        step = self._world.topology.steps.get(report.fact.step) if isinstance(report, RunReported) else None
+        step = (
+            self._world.sagas[saga_id].topology.steps.get(report.fact.step) if isinstance(report, RunReported) else None
+        )
         inside = isinstance(report, RunReported) and (step is None or step.kind is not StepKind.RECEIVE)
         if inside or saga_id not in self._expiries:
             self._expiries[saga_id] = expires_at
@@ -55,6 +57,8 @@ class Folder:
         """Return the instance to write, None when there is none, and add what is to be sent."""
         world, now = self._world, self._desk.clock
         expires_at = self._expiries[saga_id]
+        if stored is None and all(isinstance(received, Settled) for received in inputs):
+            return None
         if stored is None and now >= expires_at:
             world.count("a record of an unknown saga after its expiry")
             return None
@@ -68,7 +72,7 @@ class Folder:
             return self._rules.learn_unplanned(before, reports, "another")
         instance = before
         for received in inputs:
-            decision = self._rules.decide(world.topology, instance, received, now)
+            decision = self._rules.decide(world.sagas[saga_id].topology, instance, received, now)
             check_decision(instance, decision, world.counts)
             self._check(instance, decision.instance, received, now)
             if world.history is not None:
@@ -92,13 +96,14 @@ class Folder:
         """Check that a saga that goes forward is looked at when its timeout passes."""
         if after.stuck is not None or after.mark is Mark.HELD or after.due_at is None:
             return
-        timeout = after.expires_at + after.paused - self._window
-        if after.due_at > timeout and RunKey(step=self._world.kit.plan.start) in after.runs:
+        plan = self._world.sagas[after.saga_id].topology.plan
+        timeout = after.expires_at + after.paused - timedelta(milliseconds=plan.forward_window_ms)
+        if after.due_at > timeout and RunKey(step=plan.start) in after.runs:
             raise Violation(f"always due: {after.saga_id} is due at {after.due_at}, its timeout at {timeout}")
 
     def _check_time(self, before: Instance, after: Instance, now: datetime) -> None:
         """Check what only time decides: an open saga is kept, and one that has not started has no deadline."""
-        if after.phase not in ENDED and now >= after.expires_at and kept_until(after) <= now:
+        if after.phase not in (*ENDED, Phase.READY) and now >= after.expires_at and kept_until(after) <= now:
             raise Violation(f"kept: {after.saga_id} is open after its expiry and its rows are not kept")
         closes = before.cause is None and after.cause is Cause.DEADLINE
         if closes and after.runs and all(".receive_" in key.step for key in after.runs):
@@ -108,7 +113,8 @@ class Folder:
         """Check that a deadline does not undo what has finished."""
         if after.cause is not Cause.DEADLINE or any(fact.status is not RunStatus.DONE for fact in after.runs.values()):
             return  # what was in doubt in a list may have ended since, and is undone all the same
-        if RunKey(step=self._world.kit.plan.start) not in after.runs:
+        saga = self._world.sagas[after.saga_id]
+        if RunKey(step=saga.topology.plan.start) not in after.runs:
             return  # without the start's record nobody knows what was asked for
         runs = [
             fact_of(row)
@@ -116,13 +122,13 @@ class Folder:
             for row in station.runs.get(after.saga_id, {}).values()
         ]
         seen = replace(after, runs={fact.key: fact for fact in runs})
-        if is_complete(self._world.kit.topology, seen):
+        if is_complete(saga.shape, seen):
             raise Violation(f"deadlines ask: {after.saga_id} has finished and is undone because of its deadline")
 
     # --- effects -------------------------------------------------------------------------------------------------
 
     def _send(self, instance: Instance, effect: Effect, out: list[Task]) -> None:
-        world = self._world
+        world, plan = self._world, self._world.sagas[instance.saga_id].topology.plan
         body: Command | Outcome
         match effect:
             case SendClose(service=service):
@@ -132,8 +138,10 @@ class Folder:
             case Send(service=service, command=command):
                 body = command
             case Tell(outcome=outcome):
-                service, body = world.kit.plan.starter, outcome
-            case SettleChild():
+                service, body = plan.starter, outcome
+            case SettleChild(key=key):
+                child = child_id(instance.saga_id, (key.step, key.branch))
+                self._desk.send(child, kept_until(instance), Settled(), out)
                 return
             case _:
                 assert_never(effect)
@@ -145,7 +153,7 @@ class Folder:
             body,
             topic,
             saga_id=instance.saga_id,
-            plan=world.kit.plan.hash,
+            plan=plan.hash,
             now=self._desk.clock,
             expires_at=kept_until(instance),
         )

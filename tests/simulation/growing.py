@@ -13,6 +13,7 @@ from saga._core.words import Effects, StepKind, Takes
 STARTER = "shop"
 START = f"{STARTER}.start"
 START_EVENT = "started.v1"
+CHILD = "k"
 SIZES = (1, 2, 2, 3, 3, 3, 4, 4, 5, 6)
 
 
@@ -20,7 +21,7 @@ class Grower:
     """Grow one plan; `open_events` may be reacted to by whatever grows next."""
 
     def __init__(self, random: Random, letter: str = "s") -> None:
-        """Begin with the start; the names of the steps begin with `letter`."""
+        """Begin with the start; the names of the steps begin with `letter`, `k` for those of a child."""
         self._random = random
         self._letter = letter
         self._services = ["a", "b", "c", "d"][: random.randint(1, 4)]
@@ -42,7 +43,7 @@ class Grower:
                 random.choice(patterns)()
             else:
                 self._way()
-        if self._letter == "s" and random.random() < 0.6:
+        if self._letter != CHILD and random.random() < 0.6:
             return self._with_pivot()
         return tuple(self._steps)
 

@@ -31,12 +31,6 @@ INSIDE = (
         "return Meeting.RUN",
     ),
     mutant(
-        "a join that waits is no run yet",
-        participant,
-        "if run is not None and run.status is not RunStatus.WAITING:",
-        "if run is not None:",
-    ),
-    mutant(
         "a waiting join is not in the list",
         participant,
         "started = (run for run in runs if run.status is not RunStatus.WAITING)",
@@ -59,12 +53,6 @@ INSIDE = (
         participant,
         "closed = _gate(topology, service, saga_id, gate, GateState.CLOSED, expires_at)",
         "closed = _gate(topology, service, saga_id, gate, GateState.OPEN, expires_at)",
-    ),
-    mutant(
-        "a pivot nobody has called never will be",
-        participant,
-        "never = _never_called(topology, pivot)",
-        "never = None",
     ),
     mutant(
         "an undo that fails for good is answered again",
@@ -145,34 +133,10 @@ INSIDE = (
         "return False",
     ),
     mutant(
-        "finding nothing proves nothing while a call is under way",
-        doubt,
-        "if run.called_at >= settled_at:",
-        "if True:",
-    ),
-    mutant(
         "finding nothing proves nothing once the key may be forgotten",
         doubt,
         "    if is_forgotten(taken, memory, now):\n        return forgotten(memory)\n",
         "",
-    ),
-    mutant(
-        "a join waits for all of its events",
-        gathering,
-        "return all((_has(taken, found.get(taken.event, {})) for taken in step.joins))",
-        "return any((_has(taken, found.get(taken.event, {})) for taken in step.joins))",
-    ),
-    mutant(
-        "a gather waits for every branch",
-        gathering,
-        "return EMPTY in branches or len(branches) == count",
-        "return True",
-    ),
-    mutant(
-        "an empty list lets its gather go on",
-        gathering,
-        "return EMPTY in branches or len(branches) == count",
-        "return len(branches) == count",
     ),
     mutant(
         "a join remembers all of its causes",

@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-from saga._core import by_hand, closure, coordinator, deadlines, learning, plan
+from saga._core import by_hand, children, closure, coordinator, deadlines, learning, plan
 from tests.simulation.mutant import mutant
 
 OF_DESK = (
-    mutant(
-        "runs in doubt are undone too",
-        closure,
-        "return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
-        "return False",
-    ),
-    mutant(
-        "failed outside runs are undone too",
-        closure,
-        "return step.effects is not Effects.LOCAL and fact.status in (RunStatus.INTENT, RunStatus.FAILED)",
-        "return step.effects is not Effects.LOCAL and fact.status is RunStatus.INTENT",
-    ),
-    mutant(
-        "nothing is completed once an undo has begun",
-        coordinator,
-        "if not instance.undos and (not _is_called_back(topology, instance)) and is_complete(topology, instance):",
-        "if is_complete(topology, instance):",
-    ),
-    mutant(
-        "an ended saga stays as it is",
-        coordinator,
-        "    elif instance.phase in ENDED:\n        return Decision(instance=instance, effects=())\n",
-        "",
-    ),
-    mutant(
-        "a late completion counts while closing",
-        coordinator,
-        "if not instance.undos and (not _is_called_back(topology, instance)) and is_complete(topology, instance):",
-        "if instance.phase is Phase.RUNNING and is_complete(topology, instance):",
-    ),
     mutant(
         "a step asks for a run in each branch",
         closure,
@@ -92,6 +62,30 @@ OF_DESK = (
         coordinator,
         "if instance.mark is Mark.HELD or instance.phase is Phase.COMMITTED:",
         "if instance.phase is Phase.COMMITTED:",
+    ),
+    mutant(
+        "a child that is stuck leaves its parent waiting",
+        children,
+        "if run is None or outcome.ending is Ending.STUCK:",
+        "if run is None:",
+    ),
+    mutant(
+        "a child is told that its parent has completed",
+        coordinator,
+        "if fact.step in topology.steps and topology.steps[fact.step].effects is Effects.CHILD",
+        "if False",
+    ),
+    mutant(
+        "a child waits for its parent",
+        coordinator,
+        "if is_child(topology, instance) and (not instance.settled):",
+        "if False:",
+    ),
+    mutant(
+        "a child that is called back waits for the undo of what has run",
+        coordinator,
+        "if instance.phase in (Phase.RUNNING, Phase.READY):\n        instance = _leave_running",
+        "if instance.phase is Phase.RUNNING:\n        instance = _leave_running",
     ),
     mutant(
         "who is stuck is told",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from saga._core import learning, participant
-from saga._core.words import Effects
 from tests.exhaustive.mutants import MUTANTS as EXPLORED
-from tests.exhaustive.scenarios import Scenario
 from tests.simulation.guards_inside import INSIDE
 from tests.simulation.guards_of_desk import OF_DESK
 from tests.simulation.mutant import Mutant, mutant
@@ -19,17 +17,8 @@ LEFT = frozenset(
 """Guards that the exploration needs and the simulation does not; each for the reason beside it."""
 
 
-def _has_child(scenario: Scenario) -> bool:
-    """Return whether a scenario starts other sagas; the simulation has none of them yet."""
-    return any(step.effects is Effects.CHILD for step in scenario.topology.plan.steps)
-
-
 MUTANTS: tuple[Mutant, ...] = (
-    *(
-        mutant(each.guard, each.module, each.old, each.new)
-        for each in EXPLORED
-        if each.guard not in LEFT and not _has_child(each.scenario)
-    ),
+    *(mutant(each.guard, each.module, each.old, each.new) for each in EXPLORED if each.guard not in LEFT),
     *INSIDE,
     *OF_DESK,
 )

@@ -21,7 +21,8 @@ from tests.simulation.books import LIVE
 from tests.simulation.chance import Fault
 
 if TYPE_CHECKING:
-    from tests.simulation.world import SagaUnderTest, World
+    from tests.simulation.sagas import SagaUnderTest
+    from tests.simulation.world import World
 
 HOLDS = tuple(timedelta(seconds=seconds) for seconds in (1, 30, 300))
 
@@ -70,7 +71,7 @@ class Operator:
         instance = self._world.desk.instance(saga.id)
         if instance is None:
             return []
-        topology = self._world.topology
+        topology = saga.topology
         return [
             key
             for fact in instance.runs.values()
@@ -80,7 +81,7 @@ class Operator:
         ]
 
     def _skip_forward(self, saga: SagaUnderTest, key: RunKey) -> None:
-        step = self._world.topology.steps[key.step]
+        step = saga.topology.steps[key.step]
         if step.effects is not Effects.LOCAL:
             return  # a person would have to know that no call is under way
         allowed = [event for event in step.emits if event != step.fan_out] + [""] * (step.ends or not step.emits)

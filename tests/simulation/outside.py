@@ -25,7 +25,7 @@ def answer_to_call(world: World, station: Station, run: RunRow) -> AnswerFromOut
             raise Violation(f"effects once: {run.step} is called after its key was forgotten")
         world.count("the same key again")
         return _same(mark)
-    step = station.topology.steps[run.step]
+    step = station.topology_of(run.saga_id).steps[run.step]
     if step.refuses and world.random() < 0.3:
         books.was_refused(place, step.refuses[0])
     else:

@@ -14,6 +14,7 @@ from saga._core import (
     answers,
     branches,
     by_hand,
+    children,
     closure,
     coordinator,
     deadlines,
@@ -53,6 +54,7 @@ MODULES: tuple[ModuleType, ...] = (
     answers,
     interventions,
     doubt,
+    children,
 )
 """The modules that make the decisions."""
 
@@ -90,6 +92,7 @@ class Rules:
         self.gather = _of(spaces, gathering, gathering.gather)
         self.is_gathered = _of(spaces, gathering, gathering.is_gathered)
         self.intervene = _of(spaces, interventions, interventions.intervene)
+        self.child_ended = _of(spaces, children, children.child_ended)
         self.topologies: dict[str, Topology] = {}
 
     def topology(self, plan: Plan) -> Topology:

@@ -87,6 +87,20 @@ SHAPES = (
     "a person helps: in_doubt",
     "a person helps: undo_failed",
     "an older hold or release is ignored",
+    "child called back",
+    "child completed",
+    "child completed late",
+    "child ends its step: done",
+    "child ends its step: failed",
+    "child ends its step: refused",
+    "child is compensated and its undo wanted",
+    "child is completed and its undo wanted",
+    "child settled",
+    "parent waits for a child that is stuck",
+    "child undone with its parent, after its step was done",
+    "child undone: cancelled",
+    "child undone: deadline",
+    "child undone: refused",
     "command: hold",
     "command: keep",
     "command: release",
@@ -106,6 +120,7 @@ SHAPES = (
     "stuck overdue",
     "stuck undo_failed",
     "verb: CancelSaga",
+    "what takes a child's end raises",
 )
 
 SOMETIMES = sorted({*(what for happens in RACES.values() for what in happens), *FAULTS, *SHAPES})

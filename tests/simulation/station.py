@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING
 
 from saga._core.bodies import Closed, Committed, RunReported
 from saga._core.participant import Turn
-from saga._core.plan import PlanStep
+from saga._core.plan import PlanStep, Topology
 from saga._core.rows import GateRow, RunRow
 from saga._core.words import GateState, Reason, RunStatus, UndoStatus
 from tests.simulation.books import Place, Violation
 from tests.simulation.calls import Caller
 from tests.simulation.chance import Fault
 from tests.simulation.checks import check_list
+from tests.simulation.children import Children
 from tests.simulation.commands import Commands
 from tests.simulation.events import Events
 from tests.simulation.growing import START_EVENT
 from tests.simulation.messages import Item, events_of
 
 if TYPE_CHECKING:
-    from tests.simulation.world import SagaUnderTest, Task, World
+    from tests.simulation.sagas import SagaUnderTest
+    from tests.simulation.world import Task, World
 
 NOTHING = timedelta()
 PARKED = timedelta(seconds=5)
@@ -52,7 +54,6 @@ class Station:
         """Begin with empty tables."""
         self.world = world
         self.name = name
-        self.topology = world.topology
         self.runs: dict[str, dict[Place, RunRow]] = {}
         self.gates: dict[str, GateRow] = {}
         self.waiting: dict[tuple[str, str, str, bool], Item] = {}
@@ -63,6 +64,7 @@ class Station:
         self.caller = Caller(self)
         self.events = Events(self)
         self.commands = Commands(self)
+        self.children = Children(self)
         self.starts = self._start
         self.lets_in = self._receive_from_outside
 
@@ -75,6 +77,10 @@ class Station:
     def clock(self) -> datetime:
         """Return the time of this service's database."""
         return self.world.now + self.skew
+
+    def topology_of(self, saga_id: str) -> Topology:
+        """Return the plan of a saga."""
+        return self.world.sagas[saga_id].topology
 
     # --- transactions ----------------------------------------------------------------------------------------
 
@@ -137,14 +143,15 @@ class Station:
         if self.fails_before(task):
             return
         out: list[Task] = []
-        key = (self.topology.plan.start, "")
+        plan = saga.topology.plan
+        key = (plan.start, "")
         if key in self.runs.setdefault(saga.id, {}):
             self.world.count("started twice")
         else:
             row = RunRow(
                 saga_id=saga.id,
                 step=key[0],
-                plan=self.topology.plan.hash,
+                plan=plan.hash,
                 status=RunStatus.DONE,
                 result_type=START_EVENT,
                 result=b"{}",
@@ -167,7 +174,7 @@ class Station:
         if (step.name, "") in self.runs.setdefault(saga.id, {}):
             self.world.count("received twice")
         else:
-            plan = self.topology.plan
+            plan = saga.topology.plan
             lifetime = timedelta(milliseconds=plan.timeout_ms + plan.forward_window_ms)
             row = RunRow(
                 saga_id=saga.id,
@@ -212,11 +219,11 @@ class Station:
 
     def emit(self, run: RunRow, out: list[Task]) -> None:
         """Add the record of an ended run and its event; mirrors emit.ended_run."""
-        world = self.world
+        world, topology = self.world, self.topology_of(run.saga_id)
         world.desk.send(run.saga_id, run.expires_at, RunReported(fact=world.rules.fact_of(run)), out)
         if run.status is RunStatus.DONE and run.result_type:
             event = run.result_type
-            steps = (*self.topology.reacting.get(event, ()), *self.topology.gathers.get(event, ()))
+            steps = (*topology.reacting.get(event, ()), *topology.gathers.get(event, ()))
             names = dict.fromkeys([step.service for step in steps])
             for item in events_of(run):
                 out.extend([(world.stations[name].events.receives, item) for name in names])
@@ -229,6 +236,8 @@ class Station:
             if isinstance(report, Closed | Committed):
                 check_list(report)
             self.world.desk.send(saga_id, expires_at, report, out)
+        if turn.cancel_child is not None:
+            self.children.cancel(saga_id, turn.cancel_child, out)
         if turn.run is not None:
             self.store(turn.run)
         if turn.gate is not None:

@@ -7,8 +7,9 @@ import pytest
 
 from tests.simulation.chance import Fault
 from tests.simulation.fleet import run
+from tests.simulation.killers import KILLERS
 from tests.simulation.mutant import Mutant
-from tests.simulation.mutant_list import EQUIVALENT
+from tests.simulation.mutant_list import EQUIVALENT, MUTANTS
 from tests.simulation.mutants import MOST_SCHEDULES, hunt_all
 from tests.simulation.regressions import REGRESSIONS
 from tests.simulation.rules import PatchDoesNotApply, Rules, mutated, production
@@ -79,6 +80,12 @@ def test_a_mutant_of_text_that_is_gone_is_refused() -> None:
 
     with pytest.raises(PatchDoesNotApply, match="0 times"):
         mutated(participant, "no such text", "")
+
+
+def test_each_guard_has_a_name_of_its_own() -> None:
+    guards = [mutant.guard for mutant in MUTANTS]
+    assert len(guards) == len(set(guards))
+    assert not KILLERS.keys() - set(guards), "write the table anew: python -m tests.simulation.mutants --keep"
 
 
 def test_every_fault_is_hoped_for() -> None:

@@ -9,14 +9,16 @@ from heapq import heappop, heappush
 from typing import Any
 
 from saga._core.instance import ENDED, Phase
-from saga._core.plan import PlanStep, Topology
+from saga._core.plan import PlanStep
 from saga._core.words import StepKind
-from tests.simulation.books import Books, Mark, Place, Violation
+from tests.simulation.books import Violation
 from tests.simulation.chance import Chance, Fault
+from tests.simulation.children import check_open, check_ready
 from tests.simulation.desk import Desk
 from tests.simulation.operator import Operator
 from tests.simulation.plans import BRIEF, LONG, Kit
 from tests.simulation.rules import Rules
+from tests.simulation.sagas import SagaUnderTest
 from tests.simulation.station import Station
 
 MOST_HELP = 6
@@ -31,20 +33,6 @@ STEPS = tuple(timedelta(hours=hours) for hours in (-1, 1))
 NOTHING = timedelta()
 
 
-class SagaUnderTest:
-    """Be one saga: its ID, when it expires, and the books of what it has done."""
-
-    __slots__ = ("books", "expires_at", "id", "marks_at_rest", "outcome")
-
-    def __init__(self, saga_id: str, kit_topology: Topology, expires_at: datetime) -> None:
-        """Begin."""
-        self.id = saga_id
-        self.expires_at = expires_at
-        self.books = Books(kit_topology)
-        self.outcome = ""
-        self.marks_at_rest: dict[Place, Mark] = {}
-
-
 class World:
     """Run one schedule from its seed."""
 
@@ -55,7 +43,6 @@ class World:
         self.rules = rules
         self.kit = kit
         self.history = history
-        self.topology = rules.topology(kit.plan)
         self.now = BEGIN
         self.bag: list[Task] = []
         self.late: list[Task] = []
@@ -68,12 +55,14 @@ class World:
         self._timers: list[tuple[datetime, int, Task]] = []
         self.tasks = 0
         self._bias = (0.3, 1.0, 1.0, 3.0)[chance.below(4)]
-        names = {step.service for step in kit.plan.steps} | {kit.plan.starter}
+        steps = (*kit.plan.steps, *(kit.child.plan.steps if kit.child is not None else ()))
+        names = {step.service for step in steps} | {kit.plan.starter}
         self.stations = {name: Station(self, name) for name in sorted(names)}
         self.desk = Desk(self)
         lifetime = timedelta(milliseconds=kit.plan.timeout_ms + kit.plan.forward_window_ms)
         ids = [f"saga-{number}" for number in range(sagas)]
-        self.sagas = {saga_id: SagaUnderTest(saga_id, kit.topology, BEGIN + lifetime) for saga_id in ids}
+        its_own = rules.topology(kit.plan)
+        self.sagas = {saga_id: SagaUnderTest(saga_id, kit.topology, its_own, BEGIN + lifetime) for saga_id in ids}
 
     # --- the loop --------------------------------------------------------------------------------------------
 
@@ -81,13 +70,9 @@ class World:
         """Start the sagas and run until everything rests; raises Violation."""
         chance = self.chance
         chance.arm()
-        starter = self.stations[self.kit.plan.starter]
-        for saga in self.sagas.values():
-            self.bag.append((starter.starts, saga))
-        waits = [step for step in self.kit.plan.steps if step.kind is StepKind.RECEIVE]
-        for step in waits:
-            for saga in self.sagas.values():
-                self._let_in(saga, step)
+        starts = self.stations[self.kit.plan.starter].starts
+        self.bag += [(starts, saga) for saga in self.sagas.values()]
+        self._wait_for_outside(list(self.sagas.values()))
         for _ in range(10 + chance.below(150)):
             if not self._go_on():
                 break
@@ -122,6 +107,17 @@ class World:
         while self._go_on():
             if self.tasks > MOST_TASKS:
                 raise Violation(f"liveness: no rest after {MOST_TASKS} tasks")
+
+    def begin_child(self, child: SagaUnderTest) -> None:
+        """Take a saga in that a step of another one starts."""
+        self.sagas[child.id] = child
+        self._wait_for_outside([child])
+
+    def _wait_for_outside(self, sagas: list[SagaUnderTest]) -> None:
+        for step in sagas[0].topology.plan.steps:
+            if step.kind is StepKind.RECEIVE:
+                for saga in sagas:
+                    self._let_in(saga, step)
 
     def _let_in(self, saga: SagaUnderTest, step: PlanStep) -> None:
         """Let an event come from outside, at any time or never."""
@@ -214,7 +210,8 @@ class World:
             self.say(f"the clock of {station.name} is {station.skew} off")
 
     def _cancel(self) -> None:
-        saga = self.chance.pick(list(self.sagas.values()))
+        # A child is cancelled with its parent, or by a person: the request of a service is that of a parent.
+        saga = self.chance.pick([saga for saga in self.sagas.values() if saga.parent is None])
         self.count("cancel")
         self.say(f"somebody asks for {saga.id} to be cancelled")
         self.desk.cancel(saga)
@@ -263,6 +260,8 @@ class World:
             self.count("never heard of before its expiry")
         elif instance is None:
             raise Violation(f"liveness: the coordinator never heard of {saga.id}")
+        elif instance.phase is Phase.READY and instance.stuck is None:
+            check_ready(self, saga)
         elif instance.phase in ENDED:
             saga.books.check_end(instance.phase)
             saga.marks_at_rest = dict(saga.books.marks)
@@ -270,7 +269,7 @@ class World:
             if saga.outcome != instance.phase.value:
                 raise Violation(f"outcome: {saga.id} is {instance.phase.value}, its starter knows {saga.outcome!r}")
         elif instance.stuck is None:
-            raise Violation(f"liveness: nothing is left to happen and {saga.id} is {instance.phase.value}")
+            check_open(self, instance)
         else:
             self._check_stuck(saga, instance.stuck.value, instance.phase)
 
@@ -278,7 +277,7 @@ class World:
         """Return whether a saga past its pivot waits for an event that never comes; before it the deadline helps."""
         return phase is Phase.COMMITTED and any(
             (step.name, "") not in self.stations[step.service].runs.get(saga.id, {})
-            for step in self.kit.plan.steps
+            for step in saga.topology.plan.steps
             if step.kind is StepKind.RECEIVE
         )
 
@@ -294,5 +293,6 @@ class World:
         if not allowed.get(why):
             raise Violation(f"liveness: {saga.id} is stuck ({why}) without a reason")
         unheard = self.counts["coordinator does not know the plan"]  # then it is told with the next report
-        if not unheard and saga.outcome != "stuck":
+        # A child that is called back is known to have completed until it is undone.
+        if not unheard and saga.outcome not in ("stuck", "completed" if saga.parent is not None else "stuck"):
             raise Violation(f"outcome: {saga.id} is stuck ({why}), its starter knows {saga.outcome!r}")
