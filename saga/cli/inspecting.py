@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from saga._core.inspecting import InstancePlace
-from saga._core.instance import STUCK_PHASE, Phase
+from saga._core.instance import STUCK_PHASE, Phase, instance_of
 from saga.cli.letters import Json, StoreUrl
 from saga.cli.saying import Exit, err, fail, moment, print_json, print_table, sentences
 from saga.operating import AuditRow, InstanceFilter, InstanceRow, open_operating_store, place_of
@@ -76,9 +76,17 @@ async def _list(store: str, wanted: InstanceFilter, after: InstancePlace | None,
             print_json(_saga_json(row))
         return
     print_table(
-        ("saga ID", "saga", "phase", "tenant", "started", "ended"),
+        ("saga ID", "saga", "phase", "tenant", "started", "ended", "why"),
         [
-            (r.saga_id, f"{r.saga or '?'} v{r.version}", r.phase, r.tenant, moment(r.started_at), moment(r.ended_at))
+            (
+                r.saga_id,
+                f"{r.saga or '?'} v{r.version}",
+                r.phase,
+                r.tenant,
+                moment(r.started_at),
+                moment(r.ended_at),
+                ": ".join(filter(None, _why(r))),
+            )
             for r in rows
         ],
     )
@@ -87,7 +95,19 @@ async def _list(store: str, wanted: InstanceFilter, after: InstancePlace | None,
         err.print(f"there may be more: --after {at.isoformat() if at else ''}/{saga_id}")
 
 
+def _why(row: InstanceRow) -> tuple[str, str]:
+    """Return why a saga is stuck, else why it is or was undone, and what is known of it; empty for all others."""
+    try:
+        instance = instance_of(row)
+    except (ValueError, KeyError):
+        return "", "its state is of another version of saga"
+    if instance.stuck is not None:
+        return instance.stuck.value, instance.stuck_detail
+    return (instance.cause.value, instance.detail) if instance.cause is not None else ("", "")
+
+
 def _saga_json(row: InstanceRow) -> dict[str, object]:
+    why, detail = _why(row)
     return {
         "saga_id": row.saga_id,
         "saga": row.saga,
@@ -98,6 +118,8 @@ def _saga_json(row: InstanceRow) -> dict[str, object]:
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "due_at": row.due_at,
+        "why": why,
+        "detail": detail,
     }
 
 

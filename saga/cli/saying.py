@@ -25,6 +25,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 3
 
 
+PIPE_COLUMNS = 1_000
 out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 err = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=True)
 
@@ -37,11 +38,13 @@ def print_json(values: Mapping[str, object]) -> None:
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below their heads; what stands in them is text, whatever it looks like."""
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for head in heads:
-        table.add_column(Text(head), overflow="fold")
+    for number, head in enumerate(heads):
+        # The first column names the row: an ID in pieces can be neither copied nor searched for.
+        table.add_column(Text(head), overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    out.print(table, soft_wrap=False)
+    # Whoever reads a pipe has no width: nothing is folded there.
+    out.print(table, soft_wrap=False, width=None if out.is_terminal else PIPE_COLUMNS)
 
 
 def printable(text: str) -> str:

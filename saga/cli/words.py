@@ -43,7 +43,10 @@ def _says(step: PlanStep) -> Iterator[str]:
     yield _UNDOING[step.undoing]
     if step.delay_ms:
         yield f"{timedelta(milliseconds=step.delay_ms)} after its event"
-    yield f"within {timedelta(milliseconds=step.within_ms or step.timeout_ms)}"
+    if step.inputs:
+        yield f"an attempt within {timedelta(milliseconds=step.timeout_ms)}"
+    if step.within_ms:
+        yield f"done {timedelta(milliseconds=step.within_ms)} after its cause"
 
 
 def _input(taken: PlanInput) -> str:

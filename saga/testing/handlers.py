@@ -33,13 +33,14 @@ class Calls:
     """Count the calls of handlers and let faults strike in them.
 
     `names` are all functions of the services as `service.function`; `undo_of` says which step a
-    compensation belongs to, `undoable` which steps have one.
+    compensation belongs to, `undoable` which steps have one, `refusals` what each may refuse with.
     """
 
     stage: Stage
     names: dict[str, Any] = field(default_factory=dict[str, Any])
     undo_of: dict[str, str] = field(default_factory=dict[str, str])
     undoable: set[str] = field(default_factory=set[str])
+    refusals: dict[str, tuple[type[Refusal], ...]] = field(default_factory=dict[str, tuple[type[Refusal], ...]])
     counts: dict[str, int] = field(default_factory=dict[str, int])
     _armed: list[_Armed] = field(default_factory=list[_Armed])
     _called: set[tuple[str, str, str]] = field(default_factory=set[tuple[str, str, str]])
@@ -62,6 +63,16 @@ class Calls:
         msg = f"{target!r} is no step, compensation or on_end of these services; there are {', '.join(self.names)}"
         raise SettingsError(msg)
 
+    def refuses(self, target: Target, refusal: Refusal) -> str:
+        """Return the name of a step; raises SettingsError unless it may return this refusal."""
+        name = self.name_of(target)
+        allowed = self.refusals.get(name, ())
+        if type(refusal) not in allowed:
+            kinds = ", ".join(each.__qualname__ for each in allowed) or "none"
+            msg = f"{name} cannot refuse with {type(refusal).__qualname__}; its annotation allows {kinds}"
+            raise SettingsError(msg)
+        return name
+
     def step_of(self, target: Target) -> str:
         """Return the name of the step that a function belongs to."""
         name = self.name_of(target)
@@ -72,6 +83,7 @@ class Calls:
     def watched(self, definition: ServiceDefinition) -> ServiceDefinition:
         """Return a service whose handlers, whatever they are for, are called through here."""
         for step in definition.steps:
+            self.refusals[step.name] = step.refuses
             if step.compensation is not None:
                 self.undo_of[_name(definition.name, step.compensation.handler)] = step.name
                 self.undoable.add(step.name)

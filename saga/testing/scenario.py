@@ -123,8 +123,8 @@ class Scenario:
     # --- what goes wrong ---
 
     def refuse(self, step: Target, refusal: Refusal, *, times: int = 1) -> None:
-        """Let the next runs of a step refuse instead of being called."""
-        self.arm(Refuse(step=self.calls.name_of(step), refusal=refusal, times=times))
+        """Let the next runs of a step refuse instead of being called; a branch cannot be chosen."""
+        self.arm(Refuse(step=self.calls.refuses(step, refusal), refusal=refusal, times=times))
 
     def fail(self, function: Target, *, times: int = 1, when: When = When.BEFORE) -> None:
         """Let the next calls of a handler raise, before it does anything or after it has done its work."""

@@ -246,7 +246,7 @@ def test_show_tells_a_plan_in_words() -> None:
     )
     assert (
         "rooms.book (step) reacts to room.asked.v1, emits room.booked.v1, refuses with rooms.full.v1, "
-        "nothing to undo, within 0:00:05\n"
+        "nothing to undo, an attempt within 0:00:05\n"
     ) in said.out
 
 

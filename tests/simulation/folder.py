@@ -103,7 +103,7 @@ class Folder:
 
     def _check_time(self, before: Instance, after: Instance, now: datetime) -> None:
         """Check what only time decides: an open saga is kept, and one that has not started has no deadline."""
-        if after.phase not in (*ENDED, Phase.READY) and now >= after.expires_at and kept_until(after) <= now:
+        if after.phase not in ENDED and now >= after.expires_at and kept_until(after) <= now:
             raise Violation(f"kept: {after.saga_id} is open after its expiry and its rows are not kept")
         closes = before.cause is None and after.cause is Cause.DEADLINE
         if closes and after.runs and all(".receive_" in key.step for key in after.runs):

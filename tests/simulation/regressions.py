@@ -9,6 +9,6 @@ from __future__ import annotations
 REGRESSIONS: dict[int, str] = {
     592: "a coordinator without the plan forgot failed undos, answers and doubts that it was told of",
     2596: "a join was skipped by hand before all of its causes had run",
-    5680: "a skip that was delivered again after the expiry made a run and an event",
+    5617: "a skip that was delivered again after the expiry made a run and an event",
     16608: "a saga that completed as it was released left its services held for ever",
 }

@@ -279,3 +279,9 @@ def test_runs_in_real_time_too(shop: Shop) -> None:
             return (await s.expect(await s.when(shop.place(order()))).completed()).ending.value
 
     assert anyio.run(soon) == "completed"
+
+
+async def test_a_refusal_that_a_step_cannot_return_is_refused_at_once(shop: Shop) -> None:
+    async with scenario(*shop.services) as s:
+        with pytest.raises(SettingsError, match=r"shipping.ship cannot refuse with OutOfStock; its annotation allows"):
+            s.refuse(shop.ship, OutOfStock(sku="book"))
