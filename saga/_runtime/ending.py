@@ -95,7 +95,7 @@ def _is_news(start: RunRow, outcome: Outcome) -> bool:
         return True
     before = decode_outcome(start.outcome).ending
     if before is Ending.COMPLETED:
-        return outcome.ending is Ending.COMPENSATED and parent_of(start) is not None
+        return outcome.ending is not Ending.COMPLETED and parent_of(start) is not None
     return before is Ending.STUCK and outcome.ending is not Ending.STUCK
 
 
