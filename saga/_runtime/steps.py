@@ -103,15 +103,21 @@ async def meet_step(
     match meeting:
         case Meeting.DUPLICATE | Meeting.TURNED_AWAY | Meeting.EXPIRED:
             return
-        case Meeting.HELD:
-            writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
-        case Meeting.DELAYED:
-            pause = (_not_before(item) - seen.now).total_seconds()
-            writing.set_aside(context, item, Reason.DELAYED, attempt=0, error="", delay_seconds=pause)
+        case Meeting.HELD | Meeting.DELAYED:
+            _keep(context, writing, item, meeting)
         case Meeting.RUN:
             await _begin(context, pending, unit, writing, item, known)
         case _:
             assert_never(meeting)
+
+
+def _keep(context: ServiceContext, writing: Writing, item: StepItem, meeting: Meeting) -> None:
+    """Keep a delivery as a row where its meeting says that it has to wait; any other meeting leaves it."""
+    if meeting is Meeting.HELD:
+        writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
+    elif meeting is Meeting.DELAYED:
+        pause = (_not_before(item) - writing.now).total_seconds()
+        writing.set_aside(context, item, Reason.DELAYED, attempt=tries_of(item), error="", delay_seconds=pause)
 
 
 def _not_before(item: StepItem) -> datetime:
@@ -233,9 +239,8 @@ def give_up(
         return
     known = seen.runs.get(item.run_id)
     meeting = _meeting(seen, item, known)
-    if meeting is Meeting.HELD:
-        writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
     if meeting is not Meeting.RUN:
+        _keep(context, writing, item, meeting)
         return
     row = begun_run(item, known, seen.now, item.envelope.traceparent)
     if isinstance(reason, Refusal):
@@ -258,8 +263,8 @@ async def wait_alone(
     meeting = _meeting(seen, item, seen.runs.get(item.run_id))
     if meeting is Meeting.RUN:
         await look_again(context, unit, writing, item, waits)
-    elif meeting is Meeting.HELD:
-        writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
+    else:
+        _keep(context, writing, item, meeting)
 
 
 def _tried_again(
