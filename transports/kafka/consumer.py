@@ -151,8 +151,9 @@ class Consumer:
 
     async def stop(self) -> None:
         """Close within the time; a static member does not leave its group by this."""
-        if not await closed(self._raw.stop, self._settings.close_timeout_seconds):
-            await closed(self._raw._client.close, 1.0)
+        await closed(self._raw.stop, self._settings.close_timeout_seconds)
+        # Once more: a connection that was being made meanwhile is one that the first close has not known.
+        await closed(self._raw._client.close, 1.0)
 
 
 def _theirs(partition: TopicPartition) -> Any:
