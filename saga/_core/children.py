@@ -13,7 +13,6 @@ import orjson
 
 from saga._core.answers import Emitted, done
 from saga._core.bodies import Outcome
-from saga._core.ids import run_path
 from saga._core.participant import Turn, compensated
 from saga._core.rows import RunRow
 from saga._core.words import Ending, RunKey, RunStatus, UndoStatus
@@ -85,8 +84,3 @@ def _undone_child(run: RunRow, outcome: Outcome, now: datetime) -> RunRow:
         )
     error = f"the child saga was undone ({outcome.cause}): {outcome.detail}"[:200]
     return replace(run, status=RunStatus.FAILED, error=error, done_at=now)
-
-
-def child_label(run: RunRow) -> str:
-    """Return how messages name the run that has started a child."""
-    return f"{run_path(run.step, run.branch)} of {run.saga_id}"
