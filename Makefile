@@ -15,7 +15,7 @@ export UV_PYTHON := $(PYTHON)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test simulate mutants check format lock venv clean
+.PHONY: help demo test simulate mutants bench bench-quick check format lock venv clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ simulate: $(DEV) ## Run random schedules for SECONDS=30; replay one with `python
 
 mutants: $(DEV) ## Take out one guard after another and see the simulation notice
 	$(BIN)/python -m tests.simulation.mutants
+
+bench: $(DEV) ## Measure on real servers beside the same saga written by hand; others with ARGS='--cases all'
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-quick: $(DEV) ## Measure the main cases once and briefly
+	$(BIN)/python -m tests.benchmarks --quick $(ARGS)
 
 check: $(DEV) ## Lint, formatting, types and import layers
 	$(BIN)/ruff check .

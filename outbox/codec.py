@@ -270,6 +270,7 @@ def outbox_values(row: OutboxRow) -> Values:
         row.record,
         dump_headers(row.record_headers),
         row.service,
+        row.shard,
     )
 
 
@@ -285,6 +286,7 @@ def as_outbox(row: Row) -> OutboxRow:
         record=row["record"],
         record_headers=load_headers(row["record_headers"]),
         service=row["service"],
+        shard=row["shard"],
         seq=row["seq"],
     )
 

@@ -3,56 +3,69 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import anyio
 
+from outbox.sql import Component
+from saga._core.keeping import Aging, Retention
 from saga.errors import StoreError
+from saga.ports.keeping import Prunable
 
 log = logging.getLogger("saga")
 
-BITE = 1000
-GRACE_SECONDS = 86_400.0
-EVERY_SECONDS = 600.0
 BREATH_SECONDS = 0.1
 
+# Locks before gates: these may say how long they are kept.
+_AGING = {
+    Component.SHARED: (),
+    Component.PARTICIPANT: (
+        Aging.RUNS,
+        Aging.LOCKS,
+        Aging.LOCK_QUEUE,
+        Aging.GATES,
+        Aging.LETTERS,
+        Aging.AUDITS,
+        Aging.CAPTURED,
+    ),
+    Component.COORDINATOR: (Aging.INSTANCES, Aging.PLANS, Aging.LETTERS, Aging.AUDITS, Aging.CAPTURED),
+}
 
-@runtime_checkable
-class Prunable(Protocol):
-    """Be a store with rows that age."""
 
-    async def prune(self, limit: int, grace_seconds: float) -> int:
-        """Delete up to `limit` runs, and as many gates, that expired longer than the grace ago and owe nothing."""
-        ...
+def aging_of(component: Component) -> Sequence[Aging]:
+    """Return what is deleted by age from the tables of a component."""
+    return _AGING[component]
+
+
+def query_of(component: Component, what: Aging) -> str:
+    """Return the name of the query that deletes it; a coordinator's letters are unreadable records of no saga."""
+    if component is Component.COORDINATOR and what is Aging.LETTERS:
+        return "prune_records"
+    return f"prune_{what.value}"
 
 
 class Pruner:
-    """Delete runs and gates a day after the later of their expiry and their gate's `keep_until`.
+    """Delete the rows of one store that are older than `retention` says; see there for what stays.
 
-    By then every message that could ask for them has expired too. A run with work outstanding stays,
-    and so do waiting and dead deliveries: a person looks after those.
+    Several may work on one database: each leaves alone what another has locked.
     """
 
-    def __init__(
-        self,
-        store: Prunable,
-        *,
-        bite: int = BITE,
-        grace_seconds: float = GRACE_SECONDS,
-        every_seconds: float = EVERY_SECONDS,
-    ) -> None:
+    def __init__(self, store: Prunable, retention: Retention | None = None) -> None:
+        """Prune `store`, once `run` or `prune` is called."""
         self._store = store
-        self._bite = bite
-        self._grace_seconds = grace_seconds
-        self._every_seconds = every_seconds
+        self._retention = retention or Retention()
 
     async def prune(self) -> int:
         """Delete everything due, bite by bite, and return how many rows went."""
+        ages = self._retention.ages
+        return sum([await self._prune(what, ages[what]) for what in self._store.aging])
+
+    async def _prune(self, what: Aging, age_seconds: float) -> int:
         rows = 0
         while True:
-            bite = await self._store.prune(self._bite, self._grace_seconds)
+            bite = await self._store.prune(what, self._retention.bite_rows, age_seconds)
             rows += bite
-            if bite < self._bite:
+            if bite < self._retention.bite_rows:
                 return rows
             await anyio.sleep(BREATH_SECONDS)
 
@@ -62,7 +75,7 @@ class Pruner:
             try:
                 rows = await self.prune()
                 if rows:
-                    log.info("%d old run and gate rows deleted", rows)
+                    log.info("%d old rows deleted", rows)
             except StoreError as error:
                 log.warning("old rows are deleted later: %s", error)
-            await anyio.sleep(self._every_seconds)
+            await anyio.sleep(self._retention.every_seconds)

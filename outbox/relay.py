@@ -7,7 +7,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from uuid import uuid4
 
@@ -15,11 +15,13 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from outbox.bell import Bell
 from outbox.expecting import Expected
+from outbox.shards import KeyedStore, ShardOwner, ShardTuning
 from saga._core.relay import Pace, Settled, consider, messages_of, pace_after, settle
 from saga._core.rows import OutboxRow
 from saga.errors import StoreError
-from saga.ports import OutboxStore, Publisher
+from saga.ports import OpenRows, OutboxStore, Publisher
 
 log = logging.getLogger("saga")
 
@@ -46,25 +48,7 @@ class RelayTuning:
     page: int = 500
     lease_seconds: float = 15.0
     quiet_seconds: float = 0.5
-
-
-class Bell:
-    """Wake the one task that waits; rung while nobody waits, it ends the next wait at once."""
-
-    def __init__(self) -> None:
-        self._rung = anyio.Event()
-
-    def ring(self) -> None:
-        """End the wait; does not block."""
-        self._rung.set()
-
-    async def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until rung, or for the timeout; return whether it was rung."""
-        with anyio.move_on_after(timeout_seconds):
-            await self._rung.wait()
-        rung = self._rung.is_set()
-        self._rung = anyio.Event()
-        return rung
+    shards: ShardTuning = field(default_factory=ShardTuning)
 
 
 class Relay:
@@ -75,11 +59,18 @@ class Relay:
     for longer than the sweep waits: rare, and every reader knows a message it has seen by its ID.
 
     Rows go out in the order they are handed over, several batches at a time; after an error a row may
-    come behind a later one of the same key. Sagas do not mind.
+    come behind a later one of the same key. Sagas do not mind. Rows of a shard are published in order by its owner
+    (`ShardOwner`), who is one of the relays with `keyed`, the same store.
     """
 
     def __init__(
-        self, store: OutboxStore, publisher: Publisher, *, owner: str = "", tuning: RelayTuning | None = None
+        self,
+        store: OutboxStore,
+        publisher: Publisher,
+        *,
+        owner: str = "",
+        tuning: RelayTuning | None = None,
+        keyed: KeyedStore | None = None,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -99,6 +90,9 @@ class Relay:
         self._sweep_bell = Bell()
         self._progress = Bell()
         self.counts: dict[str, int] = {}
+        self.shards = (
+            ShardOwner(keyed, publisher, owner=self._owner, tuning=self._tuning.shards) if keyed is not None else None
+        )
         self._expected = Expected(
             store,
             self.hand_over,
@@ -116,6 +110,8 @@ class Relay:
 
         Call it only after COMMIT has returned. Rows there is no room for are left to the sweep.
         """
+        if self.shards is not None and any(row.shard is not None for row in rows):
+            self.shards.ring()
         offer = consider(rows, self._in_hand, self._tuning.in_hand)
         if offer.refused:
             self._count("refused", offer.refused)
@@ -127,9 +123,9 @@ class Relay:
             self._queue.extend(offer.taken)
             self._queued.ring()
 
-    def expect(self, rows: Sequence[OutboxRow]) -> None:
-        """Take rows written in a transaction that is still open, to be published once it has committed."""
-        self._expected.expect(rows)
+    def expect(self, open_rows: OpenRows) -> None:
+        """Take rows written in a transaction that is still open, to be published once it has committed; any thread."""
+        self._expected.expect(open_rows)
 
     def sweep_now(self) -> None:
         """Let the sweep look now instead of at its next interval; does not block."""
@@ -145,6 +141,8 @@ class Relay:
                 tasks.start_soon(self._delete, name="relay: delete")
                 tasks.start_soon(self._sweep, name="relay: sweep")
                 tasks.start_soon(self._expected.run, name="relay: expected commits")
+                if self.shards is not None:
+                    tasks.start_soon(self.shards.run, name="relay: shards")
                 await self._dispatch(tasks)
         finally:
             # Whatever was under way is forgotten: nobody knows whether it arrived.
@@ -161,6 +159,9 @@ class Relay:
         self._hurry.ring()
         try:
             with anyio.move_on_after(timeout_seconds):
+                await self._expected.look()
+                if self.shards is not None:
+                    await self.shards.drain(timeout_seconds, self._tuning.quiet_seconds)
                 while self._in_hand:
                     moved = await self._progress.wait(self._tuning.quiet_seconds)
                     if not moved and not self._deleting:

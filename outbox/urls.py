@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os.path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from outbox.sqlite import SqliteCoordinationStore, SqliteOperatingStore, SqliteStore
@@ -18,12 +18,36 @@ _ACCEPTED = "use sqlite:///path/file.db, sqlite:///:memory: or postgresql://user
 _POSTGRES = ("postgresql", "postgres")
 
 
-def open_store(url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None) -> Store:
-    """Build the participant's store a URL names, without connecting.
+class Engine(Protocol):
+    """Be an `AsyncEngine` of SQLAlchemy's, which the core does not import."""
+
+    @property
+    def sync_engine(self) -> Any:
+        """Return the engine below."""
+        ...
+
+    @property
+    def dialect(self) -> Any:
+        """Return what says which database and driver it is for."""
+        ...
+
+
+def is_engine(at: object) -> TypeGuard[Engine]:
+    """Return whether that is an engine of SQLAlchemy's, also one that cannot be used."""
+    return any(cls.__module__.partition(".")[0] == "sqlalchemy" for cls in type(at).__mro__)
+
+
+def open_store(url: str | Engine, *, clock: Clock | None = None, settings: PostgresSettings | None = None) -> Store:
+    """Build the participant's store a URL names, without connecting; or one on an engine of SQLAlchemy's.
 
     `clock` applies to SQLite only, PostgreSQL has its own; `settings` to PostgreSQL only. Raises
-    SettingsError for another scheme, a malformed URL, or a missing `[postgres]` extra.
+    SettingsError for another scheme, a malformed URL, a missing `[postgres]` extra, or another driver than asyncpg.
     """
+    if not isinstance(url, str):
+        _check_driver("an engine of SQLAlchemy's")
+        from outbox.sqlalchemy import SqlAlchemyStore, checked_engine  # noqa: PLC0415 - the core has no SQLAlchemy
+
+        return SqlAlchemyStore(checked_engine(url), settings=settings)
     if _scheme(url) in _POSTGRES:
         _check_postgres(url)
         from outbox.postgres import PostgresStore  # noqa: PLC0415 - the core install has no asyncpg
@@ -34,9 +58,14 @@ def open_store(url: str, *, clock: Clock | None = None, settings: PostgresSettin
 
 
 def open_coordination_store(
-    url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None
+    url: str | Engine, *, clock: Clock | None = None, settings: PostgresSettings | None = None
 ) -> CoordinationStore:
     """Build the coordinator's store a URL names, without connecting; see `open_store`."""
+    if not isinstance(url, str):
+        _check_driver("an engine of SQLAlchemy's")
+        from outbox.sqlalchemy import SqlAlchemyCoordinationStore, checked_engine  # noqa: PLC0415 - as above
+
+        return SqlAlchemyCoordinationStore(checked_engine(url), settings=settings)
     if _scheme(url) in _POSTGRES:
         _check_postgres(url)
         from outbox.postgres import PostgresCoordinationStore  # noqa: PLC0415 - the core install has no asyncpg
@@ -94,5 +123,9 @@ def _check_postgres(url: str) -> None:
         usable = False
     if not usable:
         raise SettingsError(f"a postgresql:// URL needs a host and a database; {_ACCEPTED}")
+    _check_driver("postgresql://")
+
+
+def _check_driver(what: str) -> None:
     if importlib.util.find_spec("asyncpg") is None:
-        raise SettingsError("postgresql:// needs the extra [postgres]: pip install 'saga-choreography[postgres]'")
+        raise SettingsError(f"{what} needs the extra [postgres]: pip install 'saga-choreography[postgres]'")

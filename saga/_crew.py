@@ -11,12 +11,14 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from outbox.pruner import Prunable, Pruner
+from outbox.inboxes import Inboxes, InboxPruner
 from outbox.relay import Relay
 from saga._core.declare import Service
 from saga._core.definition import ServiceDefinition
 from saga._core.receive import Receive
 from saga._core.start import Start
+from saga._keeping import Keeping
+from saga._runtime.capping import RowCapWatch
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
 from saga._runtime.fleet import Fleet, FleetJudge
@@ -41,6 +43,8 @@ class Post:
     owner: str
     slot: str
     fleet: Fleet
+    keeping: Keeping = field(default_factory=Keeping)
+    caps: RowCapWatch = field(default_factory=RowCapWatch)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,8 +78,8 @@ class Crew:
             context = ServiceContext(
                 definition=definition,
                 store=store,
-                hand_over=relay.hand_over,
-                expect=relay.expect,
+                hand_over=post.keeping.hand_over(relay),
+                expect=post.keeping.expect(relay),
                 plans=post.book,
                 tracer=post.tracer,
                 rng=post.rng,
@@ -83,6 +87,7 @@ class Crew:
                 tuning=tuning,
                 refusals=refusals,
                 fleet=post.fleet,
+                caps=post.caps,
             )
             self.contexts[definition.name] = context
             self.participants.append(Participant(context, post.transport, post.slot))
@@ -102,12 +107,12 @@ class Crew:
         """Add the coordinator, and the desk from which people speak to it."""
         post = self.post
         post.fleet.judge = FleetJudge()
-        self.desk = partial(SagaDesk, store, hand_over=relay.hand_over)
+        self.desk = partial(SagaDesk, store, hand_over=post.keeping.hand_over(relay))
         self.shell = CoordinatorShell(
             store=store,
             transport=post.transport,
             plans=post.book,
-            hand_over=relay.hand_over,
+            hand_over=post.keeping.hand_over(relay),
             tracer=post.tracer,
             rng=post.rng,
             slot=post.slot,
@@ -119,8 +124,10 @@ class Crew:
         self._declare_groups()
         for relay in self.relays:
             tasks.start_soon(supervised, "relay", relay.run, self.post.rng)
-        if isinstance(store, Prunable):
-            tasks.start_soon(supervised, "pruner", Pruner(store).run, self.post.rng)
+        subscribing = [context for context in self.contexts.values() if context.definition.subscribers]
+        if isinstance(store, Inboxes) and subscribing:
+            pruner = InboxPruner(store, inbox_days=subscribing[0].tuning.inbox_days)
+            tasks.start_soon(supervised, "inbox", pruner.run, self.post.rng)
         for participant in self.participants:
             tasks.start_soon(participant.run)
         if self.shell is not None:

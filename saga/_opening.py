@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar, cast
 
-from outbox.urls import open_coordination_store, open_store
+import anyio
+
+from outbox.schema import SchemaStore
+from outbox.urls import Engine, is_engine, open_coordination_store, open_store
 from saga._core.definition import ServiceDefinition
 from saga._core.manifest import Manifest, manifest_of
 from saga._core.plan import Plan
 from saga._core.planning import build_plan, plan_from_json, plan_to_json
 from saga._core.rows import PlanRow
 from saga._runtime.stations import run_user_migrations
-from saga.errors import DeclarationError, PlanError, SettingsError
+from saga.errors import DeclarationError, GrantMissing, PlanError, SettingsError, StoreUnavailable
 from saga.ports import CoordinationStore, Store, Transport
 from transports.urls import open_transport
 
 log = logging.getLogger("saga")
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.25
+PAUSE_CAP_SECONDS = 4.0
 
 
 async def enter_transport(stack: AsyncExitStack, at: str | Transport) -> Transport:
@@ -32,36 +41,81 @@ async def enter_transport(stack: AsyncExitStack, at: str | Transport) -> Transpo
 
 
 async def enter_store(
-    stack: AsyncExitStack, at: str | Store, definitions: Sequence[ServiceDefinition], *, migrate: bool
+    stack: AsyncExitStack,
+    at: str | Engine | Store,
+    definitions: Sequence[ServiceDefinition],
+    *,
+    migrate: bool,
+    timeout_seconds: float = 0.0,
 ) -> Store:
-    """Open the services' database and, if asked, bring its tables and their own SQL files up to date."""
-    if isinstance(at, str):
-        store: Store = await stack.enter_async_context(open_store(at))
+    """Open the services' database and, if asked, bring its tables and their own SQL files up to date.
+
+    A database that is away is waited for; raises StoreUnavailable after `timeout_seconds`.
+    """
+    if isinstance(at, str) or is_engine(at):
+        address = at
+        store: Store = await patiently(lambda: stack.enter_async_context(open_store(address)), timeout_seconds)
     else:
-        store = at
+        store = cast("Store", at)
     if migrate:
-        await store.migrate()
+        await patiently(store.migrate, timeout_seconds)
         for definition in definitions:
             await run_user_migrations(store, definition)
+    elif isinstance(store, SchemaStore):
+        await store.check_schema()
     return store
 
 
 async def enter_coordination(
-    stack: AsyncExitStack, own: str | CoordinationStore | None, shared: str | Store | None, *, migrate: bool
+    stack: AsyncExitStack,
+    own: str | Engine | CoordinationStore | None,
+    shared: str | Engine | Store | None,
+    *,
+    migrate: bool,
+    timeout_seconds: float = 0.0,
 ) -> CoordinationStore:
-    """Open the coordinator's database: its `own`, or the one `shared` with the app's services."""
+    """Open the coordinator's database: its `own`, or the one `shared` with the app's services.
+
+    A database that is away is waited for; raises StoreUnavailable after `timeout_seconds`.
+    """
     at = own if own is not None else shared
-    if isinstance(at, str):
-        store: CoordinationStore = await stack.enter_async_context(open_coordination_store(at))
-    elif own is not None and not isinstance(own, str):
-        store = own
+    if isinstance(at, str) or is_engine(at):
+        address = at
+        store: CoordinationStore = await patiently(
+            lambda: stack.enter_async_context(open_coordination_store(address)), timeout_seconds
+        )
+    elif own is not None:
+        store = cast("CoordinationStore", own)
     else:
         what = "without an App store" if at is None else "with an App whose store is an open adapter"
         msg = f"Coordinator(store=None) {what}: write Coordinator(store='postgresql://…')"
         raise SettingsError(msg)
     if migrate:
-        await store.migrate()
+        await patiently(store.migrate, timeout_seconds)
+    elif isinstance(store, SchemaStore):
+        await store.check_schema()
     return store
+
+
+async def patiently(once: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Return what `once` returns, called again while its database is away, for about that many seconds.
+
+    Raises StoreUnavailable when the time is over; what waiting does not mend at once.
+    """
+    until = anyio.current_time() + seconds
+    pause = PAUSE_SECONDS
+    while True:
+        try:
+            return await once()
+        except GrantMissing:
+            raise  # a person has to do something
+        except StoreUnavailable as error:
+            left = until - anyio.current_time()
+            if left <= 0:
+                raise StoreUnavailable(f"{error} (waited {seconds:g} s: App(store_timeout_seconds=…))") from error
+            log.warning("the database is away, trying again for another %.0f s: %s", left, error)
+        await anyio.sleep(min(pause, left))
+        pause = min(PAUSE_CAP_SECONDS, pause * 2)
 
 
 # --- plans ------------------------------------------------------------------------------------------------

@@ -17,12 +17,15 @@ import anyio
 from anyio.abc import TaskGroup
 
 from outbox.relay import Relay
+from outbox.urls import Engine
 from saga._core.declare import Service
+from saga._core.keeping import Publishing, Retention, RowCaps
 from saga._core.plan import Plan
 from saga._core.resolve import resolve_all
 from saga._core.start import Start
 from saga._core.topics import BREAKERS, MANIFESTS, PLANS
 from saga._crew import Crew, Post
+from saga._keeping import Keeping
 from saga._opening import enter_coordination, enter_store, enter_transport, manifests_of, own_plans
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorTuning
@@ -41,7 +44,18 @@ from saga.telemetry import open_tracer
 
 log = logging.getLogger("saga")
 
-__all__ = ["App", "Coordinator", "CoordinatorTuning", "DriftTuning", "MissingSteps", "SagaHandle", "Tuning"]
+__all__ = [
+    "App",
+    "Coordinator",
+    "CoordinatorTuning",
+    "DriftTuning",
+    "MissingSteps",
+    "Publishing",
+    "Retention",
+    "RowCaps",
+    "SagaHandle",
+    "Tuning",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +68,7 @@ class Coordinator:
     """
 
     plans: str | Path | None = None
-    store: str | CoordinationStore | None = None
+    store: str | Engine | CoordinationStore | None = None
     tuning: CoordinatorTuning | None = None
     drift: DriftTuning | None = None
 
@@ -63,28 +77,36 @@ class App:
     """Run services and, if asked, a coordinator: `async with app:` inside a program, or `await app.run()`.
 
     `store` and `transport` are URLs (`sqlite:///file.db`, `postgresql://…`; `memory://`,
-    `kafka://host:port`) or open adapters, which the app then uses but does not close. `slot` is this
+    `kafka://host:port`) or open adapters, which the app then uses but does not close. `store` may also be an
+    `AsyncEngine` of SQLAlchemy's for postgresql+asyncpg, which stays its owner's too: then handlers have
+    `run.session`. A database that is away is waited for, for `store_timeout_seconds`. `slot` is this
     replica's number: it makes group membership static, so it must differ between the live replicas of
     a service and stay the same over restarts. `migrate` brings saga's tables and the services' own SQL
     files up to date when the app comes up. `missing_steps` says what to do when sagas are open that need
-    steps which the code of a service no longer has.
+    steps which the code of a service no longer has. `retention` says how long rows are kept, `row_caps` how many
+    open ones there may be before starts are refused, and `publishing` who publishes: the relay here, or a connector
+    that reads PostgreSQL's log.
     """
 
     def __init__(
         self,
         services: Sequence[Service] = (),
         *,
-        store: str | Store | None = None,
+        store: str | Engine | Store | None = None,
         transport: str | Transport,
         coordinator: Coordinator | None = None,
         slot: str = "0",
         plans_timeout_seconds: float = 30.0,
+        store_timeout_seconds: float = 30.0,
         drain_seconds: float = 10.0,
         partitions: int = 8,
         migrate: bool = True,
         tuning: Tuning | None = None,
         tracer: Tracer | None = None,
         missing_steps: MissingSteps = MissingSteps.REFUSE,
+        retention: Retention | None = None,
+        row_caps: RowCaps | None = None,
+        publishing: Publishing = Publishing.RELAY,
     ) -> None:
         """Check the declarations; raises DeclarationError, SettingsError. Nothing is opened yet."""
         if services and store is None:
@@ -100,12 +122,16 @@ class App:
         self._coordinator = coordinator
         self._slot = slot
         self._plans_timeout_seconds = plans_timeout_seconds
+        self._store_timeout_seconds = store_timeout_seconds
         self._drain_seconds = drain_seconds
         self._partitions = partitions
         self._migrate = migrate
         self._tuning = tuning or Tuning()
         self._tracer = tracer
         self._missing_steps = missing_steps
+        self._keeping = Keeping(
+            retention=retention or Retention(), row_caps=row_caps or RowCaps(), publishing=publishing
+        )
         # Full jitter only: nothing here has to be unguessable, but two processes must not draw alike.
         self._rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
@@ -120,8 +146,8 @@ class App:
         """Open the adapters, wait for the plans, start the tasks.
 
         Raises SettingsError, PlanError with what is missing after `plans_timeout_seconds`,
-        StoreUnavailable, TransportUnavailable, TransportRefused. An error that ends the app later is
-        raised out of the `async with` block.
+        StoreUnavailable after `store_timeout_seconds`, TransportUnavailable, TransportRefused. An error
+        that ends the app later is raised out of the `async with` block.
         """
         if self._stack is not None:
             msg = "this App is running already; make a second App for a second replica"
@@ -157,6 +183,7 @@ class App:
         book = self._book = PlanBook(self.definitions)
         store = await self._enter_store(stack)
         coordination = await self._enter_coordination(stack)
+        self._keeping.arrange(store, coordination)
         plans = await self._own_plans(coordination)
         for plan in plans:
             book.learn(plan)
@@ -182,9 +209,11 @@ class App:
                 owner=self._owner,
                 slot=self._slot,
                 fleet=Fleet(self._slot),
+                keeping=self._keeping,
+                caps=self._keeping.watch(),
             )
         )
-        relay = Relay(store, publisher, owner=self._owner) if store is not None else None
+        relay = Relay(store, publisher, owner=self._owner, keyed=store) if store is not None else None
         if store is not None and relay is not None:
             crew.man_services(self.services, self.definitions, store, relay, self._tuning)
             crew.relays.append(relay)
@@ -193,6 +222,7 @@ class App:
             crew.man_coordinator(coordination, coordinator_relay, self._coordinator.tuning)
             crew.relays.append(coordinator_relay)
         crew.start(tasks, store)
+        await self._keeping.start(tasks, self._rng, store, coordination, crew.post.caps)
         self._watch(tasks, crew, publisher, announcer)
 
     def _watch(self, tasks: TaskGroup, crew: Crew, publisher: Publisher, announcer: Announcer) -> None:
@@ -211,12 +241,24 @@ class App:
     async def _enter_store(self, stack: AsyncExitStack) -> Store | None:
         if self._store_at is None or not self.definitions:
             return None
-        return await enter_store(stack, self._store_at, self.definitions, migrate=self._migrate)
+        return await enter_store(
+            stack,
+            self._store_at,
+            self.definitions,
+            migrate=self._migrate,
+            timeout_seconds=self._store_timeout_seconds,
+        )
 
     async def _enter_coordination(self, stack: AsyncExitStack) -> CoordinationStore | None:
         if self._coordinator is None:
             return None
-        return await enter_coordination(stack, self._coordinator.store, self._store_at, migrate=self._migrate)
+        return await enter_coordination(
+            stack,
+            self._coordinator.store,
+            self._store_at,
+            migrate=self._migrate,
+            timeout_seconds=self._store_timeout_seconds,
+        )
 
     async def _own_plans(self, coordination: CoordinationStore | None) -> tuple[Plan, ...]:
         if self._coordinator is None or coordination is None:

@@ -67,6 +67,10 @@ class SettingsError(SagaError):
     """Report a setting (URL, number, name) that cannot be used, and what would be accepted."""
 
 
+class SchemaMismatch(SettingsError):
+    """Report tables of a database that this version cannot work on, and the command or the version that can."""
+
+
 class Undecodable(SagaError):
     """Report a message that cannot be read; it belongs into the dead letters with its raw bytes."""
 
@@ -99,6 +103,10 @@ class StoreError(SagaError):
 
 class StoreUnavailable(StoreError):
     """Report that the database could not be reached or dropped the connection; the transaction did not commit."""
+
+
+class GrantMissing(StoreUnavailable):
+    """Report what the user of the database may not do, and the GRANT that mends it; rolled back, safe to repeat."""
 
 
 class CommitUnknown(StoreUnavailable):

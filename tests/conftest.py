@@ -6,9 +6,18 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.testbed.fixtures import anyio_backend, database, header, jaeger, kafka, postgres
+from tests.testbed.fixtures import (
+    anyio_backend,
+    database,
+    header,
+    jaeger,
+    kafka,
+    kafka_cluster,
+    kafka_secure,
+    postgres,
+)
 
-__all__ = ["anyio_backend", "database", "jaeger", "kafka", "postgres"]
+__all__ = ["anyio_backend", "database", "jaeger", "kafka", "kafka_cluster", "kafka_secure", "postgres"]
 
 AFTER_KAFKA = pytest.StashKey[bool]()
 
@@ -27,5 +36,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, b
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
-    item.config.stash[AFTER_KAFKA] = "kafka" in getattr(item, "fixturenames", ())
+    fixtures: tuple[str, ...] = getattr(item, "fixturenames", ())
+    item.config.stash[AFTER_KAFKA] = any(name.startswith("kafka") for name in fixtures)
     return (yield)

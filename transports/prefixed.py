@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Self
 
 from saga._core.envelope import Delivery, Message
+from saga._core.frozen import builder
 from saga.ports import (
     GroupSpec,
     OnAssigned,
@@ -19,6 +20,8 @@ from saga.ports import (
     TopicSpec,
     Transport,
 )
+
+_delivery, _message = builder(Delivery), builder(Message)
 
 
 class PrefixedTransport:
@@ -85,7 +88,17 @@ class _Names:
         return {self.without(place): at for place, at in positions.items()}
 
     def deliveries(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        return [replace(delivery, topic=delivery.topic.removeprefix(self._prefix)) for delivery in deliveries]
+        return [
+            _delivery(
+                topic=delivery.topic.removeprefix(self._prefix),
+                partition=delivery.partition,
+                offset=delivery.offset,
+                key=delivery.key,
+                value=delivery.value,
+                headers=delivery.headers,
+            )
+            for delivery in deliveries
+        ]
 
 
 class _Publisher:
@@ -94,7 +107,10 @@ class _Publisher:
         self._prefix = prefix
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[BaseException | None]:
-        return await self._inner.publish([replace(m, topic=self._prefix + m.topic) for m in messages])
+        prefix = self._prefix
+        return await self._inner.publish(
+            [_message(topic=prefix + m.topic, key=m.key, value=m.value, headers=m.headers) for m in messages]
+        )
 
 
 class _Subscription:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from transports.kafka import KafkaSettings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
-_QUERY = re.compile(r"prefix=([A-Za-z0-9._-]{1,60})")
+_PREFIX = re.compile(r"prefix=([A-Za-z0-9._-]{1,60})")
 _ACCEPTED = "use memory:// or kafka://host:port[,host:port]"
 _MAX_PORT = 65535
 
@@ -23,9 +24,10 @@ _MAX_PORT = 65535
 def open_transport(url: str, *, settings: KafkaSettings | None = None) -> Transport:
     """Build the transport a URL names, without connecting.
 
-    `?prefix=staging.` goes before every topic and group, so that fleets can share a broker. `settings`
-    (security, timeouts) apply to Kafka only. Raises SettingsError for another scheme, a
-    malformed address, settings without Kafka, or a missing `[kafka]` extra.
+    `?prefix=staging.` goes before every topic and group, so that fleets can share a broker. Every other field of
+    KafkaSettings but the secrets may stand in the query and goes over `settings`; a password comes from
+    `password_file=` or SAGA_KAFKA_PASSWORD. Raises SettingsError for another scheme, a malformed address or
+    query, settings without Kafka, or a missing `[kafka]` extra.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "memory":
@@ -35,27 +37,34 @@ def open_transport(url: str, *, settings: KafkaSettings | None = None) -> Transp
             raise SettingsError("Kafka settings were given with memory://; leave them out or use kafka://host:port")
         return MemoryTransport()
     if separator and scheme == "kafka":
-        address, question, query = rest.partition("?")
-        transport = _kafka(_bootstrap(address), settings)
-        return PrefixedTransport(transport, _prefix(query)) if question else transport
+        address, _, query = rest.partition("?")
+        prefix, others = _prefix(query)
+        transport = _kafka(_bootstrap(address), others, settings)
+        return PrefixedTransport(transport, prefix) if prefix else transport
     found = f"scheme {scheme!r}" if separator else "no scheme"
     raise SettingsError(f"a transport URL with {found} cannot be used; {_ACCEPTED}")
 
 
-def _prefix(query: str) -> str:
-    match = _QUERY.fullmatch(query)
-    if match is None:
+def _prefix(query: str) -> tuple[str, str]:
+    """Return the prefix in a query, "" without one, and the rest of the query."""
+    words = query.split("&") if query else []
+    given = [word for word in words if word.startswith("prefix=")]
+    if not given:
+        return "", query
+    match = _PREFIX.fullmatch(given[0])
+    if match is None or len(given) > 1:
         raise SettingsError(
-            f"a kafka:// URL takes ?prefix= and nothing else, got {_shown(query)!r}: "
+            f"a kafka:// URL takes one ?prefix=, got {_shown('&'.join(given))!r}: "
             "write such as kafka://host:port?prefix=staging. (letters, digits, '.', '_' and '-')"
         )
-    return match[1]
+    return match[1], "&".join(word for word in words if word not in given)
 
 
 def _bootstrap(rest: str) -> str:
     if "@" in rest:
         raise SettingsError(
-            "a kafka:// URL carries no user or password; give them in KafkaSettings(user=…, password=…)"
+            "a kafka:// URL carries no user or password before its host: write ?user=…&password_file=…, "
+            "or set SAGA_KAFKA_PASSWORD"
         )
     for address in rest.split(","):
         match = _HOST.fullmatch(address)
@@ -64,12 +73,12 @@ def _bootstrap(rest: str) -> str:
     return rest
 
 
-def _kafka(bootstrap: str, settings: KafkaSettings | None) -> Transport:
+def _kafka(bootstrap: str, query: str, settings: KafkaSettings | None) -> Transport:
     if importlib.util.find_spec("aiokafka") is None:
         raise SettingsError("kafka:// needs the extra [kafka]: pip install 'saga-choreography[kafka]'")
-    from transports.kafka import KafkaTransport  # noqa: PLC0415 - the core install has no aiokafka
+    from transports.kafka import KafkaTransport, settings_of  # noqa: PLC0415 - the core install has no aiokafka
 
-    return KafkaTransport(bootstrap, settings=settings)
+    return KafkaTransport(bootstrap, settings=settings_of(query, settings, os.environ))
 
 
 def _shown(text: str) -> str:

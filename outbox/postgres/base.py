@@ -6,28 +6,27 @@ from collections.abc import Sequence
 from typing import Self
 
 from outbox.codec import as_outbox
-from outbox.postgres.driver import Link, Pool, Record
+from outbox.postgres.driver import Pool, Record
+from outbox.postgres.keeping import PostgresKeeping
 from outbox.postgres.parts import Composer
-from outbox.postgres.settings import PostgresSettings, shown
-from outbox.sql import Component, Dialect, Phase, checked_schema, migrations, queries
+from outbox.postgres.schema import BEGIN, PostgresSchema
+from outbox.postgres.settings import PgBouncer, PostgresSettings, read_url, shown
+from outbox.sql import Dialect, checked_schema, queries
+from saga._core.keeping import Publishing
 from saga._core.rows import OutboxRow
 
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-# One migration at a time in a database, whoever runs it: the number is "saga" in ASCII.
-_BEGIN_MIGRATION = (
-    f"{BEGIN}; SET LOCAL statement_timeout = '120s'; SELECT pg_advisory_xact_lock({int.from_bytes(b'saga')})"
-)
+__all__ = ["BEGIN", "PostgresBase"]
 
 
-class PostgresBase:
+class PostgresBase(PostgresSchema, PostgresKeeping):
     """Own the pool; an async context manager."""
 
-    component: Component
-
-    def __init__(self, url: str, *, settings: PostgresSettings | None = None) -> None:
-        self._settings = settings or PostgresSettings()
+    def __init__(self, url: str, *, settings: PostgresSettings | None = None, pool: Pool | None = None) -> None:
+        """Take the connections from `pool`, or from one of its own to `url`; raises SettingsError."""
+        url, self._settings = read_url(url, settings)
         self._schema = checked_schema(self._settings.schema)
-        self._pool = Pool(url, self._settings)
+        direct = self._settings.pgbouncer is PgBouncer.NONE
+        self._pool = pool or Pool(url, self._settings, "" if direct else self._settings.local)
         self._sql = queries(Dialect.POSTGRES, self._schema)
         self._composer = Composer(self._sql)
 
@@ -42,25 +41,9 @@ class PostgresBase:
     async def __aexit__(self, *exc: object) -> None:
         await self._pool.close()
 
-    async def migrate(self, phase: Phase = Phase.BEFORE) -> None:
-        """Bring the tables to this version in one transaction; several processes may do so at once.
-
-        BEFORE adds what this version needs and leaves older replicas at work; AFTER removes what only they needed.
-        """
-        async with self._pool.transaction(_BEGIN_MIGRATION) as link:
-            if self._schema is not None:
-                await link.simple(f'create schema if not exists "{self._schema}"')
-            await link.simple(self._sql["migration_table"])
-            for component in (Component.SHARED, self.component):
-                await self._migrate(link, component, phase)
-
-    async def _migrate(self, link: Link, component: Component, phase: Phase) -> None:
-        known = {row["number"] for row in await link.fetch(self._sql["migration_known"], (component.value,))}
-        for migration in migrations(Dialect.POSTGRES, component, self._schema):
-            if migration.number not in known and migration.phase is phase:
-                await link.simple(migration.sql)
-                args = (component.value, migration.number, migration.name)
-                await link.execute(self._sql["migration_applied"], args)
+    def publish_by(self, publishing: Publishing) -> None:
+        """Write what is to be published where the relay or a connector finds it; see `saga.ports.keeping.Capturing`."""
+        self._composer.publishing = publishing
 
     # --- the outbox ------------------------------------------------------------------------------------------
 
@@ -82,10 +65,9 @@ class PostgresBase:
         rows = await self._fetch("sweep", older_than_seconds, list(in_hand), limit, owner, lease_seconds)
         return [as_outbox(row) for row in rows]
 
-    async def committed(self, seqs: Sequence[int]) -> Sequence[int]:
-        """Return which of the rows can be seen."""
-        rows = await self._fetch("committed_outbox", list(seqs))
-        return [row["seq"] for row in rows]
+    async def committed(self, seqs: Sequence[int]) -> Sequence[OutboxRow]:
+        """Return those of the rows that can be seen."""
+        return [as_outbox(row) for row in await self._fetch("committed_outbox", list(seqs))]
 
     async def pending(self) -> tuple[int, float]:
         """Return the number of rows and the age of the oldest in seconds."""

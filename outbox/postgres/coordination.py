@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
+import anyio
+
 from outbox.codec import Values, as_plan, plan_problems, plan_values
 from outbox.postgres.base import BEGIN
+from outbox.postgres.driver import COMMIT_SECONDS, Record
 from outbox.postgres.fleet import PostgresOpenPlans
 from outbox.postgres.parts import Part, columns
-from outbox.postgres.unit import CODEC, audits_part, deliveries_part, outbox_part, run_parts
+from outbox.postgres.unit import CODEC, audits_part, deliveries_part, outbox_part
 from outbox.sql import Component
+from saga._core.keeping import Publishing
 from saga._core.rows import CoordinatorChanges, Cursor, InstanceRow, PlanRow
-from saga.errors import PlanError
+from saga.errors import CommitUnknown, PlanError, StoreUnavailable
 
 
 class PostgresCoordinationStore(PostgresOpenPlans):
@@ -27,12 +31,30 @@ class PostgresCoordinationStore(PostgresOpenPlans):
         return {row["saga_id"]: CODEC.as_instance(row) for row in rows}
 
     async def write(self, changes: CoordinatorChanges) -> tuple[int, ...]:
-        """Store all changes in one statement of one transaction; raises Conflict: nothing was written."""
-        parts, expected = _parts(changes)
+        """Store all changes in one statement, which is a transaction by itself; raises Conflict: nothing was written.
+
+        Raises CommitUnknown when no answer came; it is waited for, for a bounded time, although cancelled.
+        """
+        parts, expected = _parts(changes, self._composer.publishing)
         if not parts:
             return ()
-        async with self._pool.transaction(BEGIN) as link:
-            return await run_parts(link, self._composer, parts, expected)
+        sql, args = self._composer.whole(parts, expected)
+        if self._pool.local:
+            # Settings that are local to a transaction need one that is begun.
+            async with self._pool.transaction(BEGIN) as link:
+                return _seqs(await link.fetch(sql, args), len(changes.outbox))
+        async with self._pool.link() as link:
+            with anyio.move_on_after(COMMIT_SECONDS, shield=True):
+                try:
+                    return _seqs(await link.fetch(sql, args), len(changes.outbox))
+                except StoreUnavailable as error:
+                    raise CommitUnknown(str(error)) from error
+        raise CommitUnknown(f"no answer to a write within {COMMIT_SECONDS:g} s")
+
+    async def next_due(self, partitions: Sequence[int]) -> datetime | None:
+        """Read the earliest `due_at` in the partitions."""
+        rows = await self._fetch("next_due", list(partitions))
+        return cast("datetime | None", rows[0]["due_at"])
 
     async def due(self, partitions: Sequence[int], limit: int) -> Sequence[InstanceRow]:
         """Read instances with `due_at <= observed_until` of their partition, most overdue first."""
@@ -59,7 +81,12 @@ class PostgresCoordinationStore(PostgresOpenPlans):
             return stored
 
 
-def _parts(changes: CoordinatorChanges) -> tuple[list[Part], dict[str, int]]:
+def _seqs(rows: Sequence[Record], count: int) -> tuple[int, ...]:
+    # Rows that a connector reads have none.
+    return tuple(sorted(row["seq"] for row in rows if row["seq"])) or (0,) * count
+
+
+def _parts(changes: CoordinatorChanges, publishing: Publishing) -> tuple[list[Part], dict[str, int]]:
     """Return the parts of a write and how many rows each update must meet."""
     known = sorted(changes.instances, key=lambda row: row.saga_id)
     inserts = [CODEC.instance(row) for row in known if not row.revision]
@@ -79,5 +106,5 @@ def _parts(changes: CoordinatorChanges) -> tuple[list[Part], dict[str, int]]:
     if moves:
         parts.append(Part("update_cursors", columns(moves)))
         expected["update_cursors"] = len(moves)
-    parts += outbox_part(changes.outbox) + deliveries_part(changes.dead) + audits_part(changes.audits)
+    parts += outbox_part(changes.outbox, publishing) + deliveries_part(changes.dead) + audits_part(changes.audits)
     return parts, expected

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import anyio
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from outbox.postgres.settings import PostgresSettings, shown
-from saga.errors import CommitUnknown, Conflict, Contended, SettingsError, StoreError, StoreUnavailable
+from outbox.postgres.states import ENDED_INSIDE, Reported, is_lost, meaning
+from outbox.postgres.states import Origin as Origin
+from saga.errors import CommitUnknown, Contended, SettingsError, StoreError, StoreUnavailable
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Record: TypeAlias = Mapping[str, Any]
@@ -21,50 +22,26 @@ Record: TypeAlias = Mapping[str, Any]
 COMMIT_SECONDS = 10.0
 FAREWELL_SECONDS = 2.0
 MARGIN_SECONDS = 10.0
-ENDED_INSIDE = "the transaction was ended inside its unit of work: a handler must not commit or roll back"
+UNWIND_SECONDS = 5.0
 
-_CONTENDED = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock timeout
-_AWAY = ("08", "53", "57P", "58", "25006")  # connection, resources, shutdown, system error, read-only standby
-_LOST = ("08", "57P")
-_CANCELED = "57014"
-_DUPLICATE = "23505"
-_ABORTED = "25P02"
-_OURS = ("saga_run", "saga_instance", "saga_cursor", "saga_delivery")
-
-
-class Origin(StrEnum):
-    """Say whose statement failed: a user's own error reaches the user as the driver's."""
-
-    OURS = "ours"
-    USER = "user"
+_REFUSED = ("28", "3D000")  # authorization, no such database
+_STARTUP = ("08P01", "42704", "22023")  # a pgbouncer's and the server's own word for an unknown or bad setting
 
 
 def translated(error: BaseException, origin: Origin, connection: Connection) -> StoreError | None:
     """Return what an error of the driver means to the runtime, None if it is nobody's business but the caller's."""
     if isinstance(error, asyncpg.PostgresError):
-        state = str(error.sqlstate or "")
-        stale = isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError)
-        if state in _CONTENDED or stale:
+        if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
             return Contended(str(error))
-        if state.startswith(_AWAY):
-            return StoreUnavailable(str(error))
-        return _translated_ours(error, state) if origin is Origin.OURS else None
+        told = Reported(
+            state=str(error.sqlstate or ""),
+            text=str(error),
+            table=str(error.table_name or ""),
+            detail=str(error.detail or ""),
+        )
+        return meaning(told, origin)
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) and connection.is_closed():
         return StoreUnavailable(str(error))
-    return None
-
-
-def _translated_ours(error: asyncpg.PostgresError, state: str) -> StoreError | None:
-    if state == _CANCELED:
-        # Statements of ours are short: only a wait for a lock reaches the statement timeout.
-        return Contended(str(error))
-    if state == _DUPLICATE and error.table_name in _OURS:
-        return Conflict(error.detail or str(error))
-    if state == _ABORTED:
-        return StoreError(
-            "a statement of the handler failed and the handler went on: PostgreSQL has aborted the transaction; "
-            "let the error out of the handler, or write `on conflict do nothing`"
-        )
     return None
 
 
@@ -77,6 +54,7 @@ class Link:
 
     raw: Connection
     suspect: bool = False
+    timeout_seconds: float | None = None  # None is the connection's own
 
     async def simple(self, sql: str, origin: Origin = Origin.OURS) -> str:
         """Run statements without parameters in one round trip and return the last one's tag."""
@@ -85,7 +63,7 @@ class Link:
     async def execute(self, sql: str, args: Sequence[object], origin: Origin = Origin.OURS) -> str:
         """Run one statement and return its tag."""
         try:
-            return await self.raw.execute(sql, *args)
+            return await self.raw.execute(sql, *args, timeout=self.timeout_seconds)
         except BaseException as error:
             self.judge(error, origin)
             raise
@@ -93,10 +71,15 @@ class Link:
     async def fetch(self, sql: str, args: Sequence[object], origin: Origin = Origin.OURS) -> list[Record]:
         """Run one prepared statement and return its rows."""
         try:
-            return cast("list[Record]", await self.raw.fetch(sql, *args))
+            return cast("list[Record]", await self.raw.fetch(sql, *args, timeout=self.timeout_seconds))
         except BaseException as error:
             self.judge(error, origin)
             raise
+
+    async def unwind(self, sql: str) -> None:
+        """Run statements that bring a transaction back after an error, shielded for a bounded time."""
+        with anyio.move_on_after(UNWIND_SECONDS, shield=True):
+            await self.simple(sql)
 
     def judge(self, error: BaseException, origin: Origin) -> None:
         """Raise what the error of a statement means, if it means something."""
@@ -139,7 +122,7 @@ class Link:
         try:
             return await self.raw.execute("COMMIT")
         except asyncpg.PostgresError as error:
-            if str(error.sqlstate or "").startswith(_LOST) or self.raw.is_closed():
+            if is_lost(str(error.sqlstate or "")) or self.raw.is_closed():
                 self.suspect = True
                 raise CommitUnknown(str(error)) from error
             self.judge(error, Origin.USER)
@@ -152,13 +135,39 @@ class Link:
             raise
 
 
-def adopted(connection: Any) -> Link:
+def refused(error: asyncpg.PostgresError, where: str) -> SettingsError | StoreUnavailable:
+    """Return what a refused connection means: a setting where waiting will not mend it."""
+    state = str(error.sqlstate or "")
+    if state in _STARTUP:
+        return SettingsError(
+            f"{where} refuses a setting of the connection: {error}; with a pgbouncer in between write "
+            "postgresql://…?pgbouncer=transaction"
+        )
+    if state.startswith(_REFUSED):
+        return SettingsError(f"{where} refuses: {error}")
+    return StoreUnavailable(f"{where}: {error}")
+
+
+def begun(begin: str, local: str) -> str:
+    """Return a statement that begins a transaction with the settings that are local to it."""
+    if not local:
+        return begin
+    first, separator, rest = begin.partition(";")
+    return f"{first}; {local}{separator}{rest}"
+
+
+def is_ours(connection: Any) -> TypeGuard[Connection]:
+    """Return whether a connection is the driver's, or one lent by the driver's own pool."""
+    return isinstance(connection, asyncpg.Connection | PoolConnectionProxy)
+
+
+def adopted(raw: Connection) -> Link:
     """Return a link to the caller's own connection; raises SettingsError if it will not do."""
-    if not isinstance(connection, asyncpg.Connection | PoolConnectionProxy):
-        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-        raise SettingsError(f"connection= is a {kind}; a PostgreSQL store takes an asyncpg connection")
-    raw = cast("Connection", connection)
-    if raw.is_closed() or not raw.is_in_transaction():
+    try:
+        is_open = not raw.is_closed() and raw.is_in_transaction()
+    except asyncpg.InterfaceError:
+        raise SettingsError("connection= has gone back to its pool: use it inside `pool.acquire()`") from None
+    if not is_open:
         raise SettingsError("connection= has no open transaction: write `async with connection.transaction():` around")
     return Link(raw)
 
@@ -173,6 +182,7 @@ class Pool:
 
     url: str = field(repr=False)
     settings: PostgresSettings
+    local: str = ""
     _idle: list[Connection] = field(default_factory=list["Connection"], repr=False)
     _free: anyio.Semaphore | None = field(default=None, repr=False)
 
@@ -180,10 +190,8 @@ class Pool:
         """Connect once; raises SettingsError for what waiting will not mend, StoreUnavailable."""
         try:
             self._idle.append(await self._connect())
-        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-            raise SettingsError(f"{shown(self.url)} refuses: {error}") from error
         except asyncpg.PostgresError as error:
-            raise StoreUnavailable(f"{shown(self.url)}: {error}") from error
+            raise refused(error, shown(self.url)) from error
         self._free = anyio.Semaphore(self.settings.pool_size, fast_acquire=True)
 
     async def close(self) -> None:
@@ -191,7 +199,7 @@ class Pool:
         self._free = None
         idle, self._idle = self._idle, []
         for connection in idle:
-            await _farewell(connection)
+            await farewell(connection)
 
     @asynccontextmanager
     async def link(self) -> AsyncGenerator[Link]:
@@ -221,7 +229,7 @@ class Pool:
         """Run a transaction that `begin` opens: committed at the end, rolled back on an exception."""
         async with self.link() as link:
             try:
-                await link.simple(begin)
+                await link.simple(begun(begin, self.local))
                 yield link
             except Exception as error:
                 if not link.suspect and link.in_transaction:
@@ -253,11 +261,8 @@ class Pool:
                 self.url,
                 timeout=settings.connect_timeout_seconds,
                 command_timeout=settings.statement_timeout_seconds + MARGIN_SECONDS,
-                server_settings={
-                    "application_name": "saga",
-                    "statement_timeout": f"{settings.statement_timeout_seconds * 1000:.0f}",
-                    "idle_in_transaction_session_timeout": f"{settings.idle_in_transaction_seconds * 1000:.0f}",
-                },
+                statement_cache_size=settings.cached_statements,
+                server_settings={"application_name": "saga", **({} if self.local else settings.server)},
             )
         except asyncpg.ClientConfigurationError as error:
             raise SettingsError(f"{shown(self.url)} cannot be used: {error}") from error
@@ -268,12 +273,13 @@ class Pool:
 
     async def _put_back(self, link: Link) -> None:
         if self._free is None or link.suspect or link.raw.is_closed() or link.raw.is_in_transaction():
-            await _farewell(link.raw)
+            await farewell(link.raw)
         else:
             self._idle.append(link.raw)
 
 
-async def _farewell(connection: Connection) -> None:
+async def farewell(connection: Connection) -> None:
+    """Close a connection that is not to be used again, within a bounded time."""
     # Closing, unlike `terminate`, lets a cancel request for a statement under way reach the server first;
     # else it would wait for its lock until the statement timeout, and keep those it has.
     try:

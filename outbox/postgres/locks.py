@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from outbox.codec import storable
-from outbox.postgres.driver import Link, Record
+from outbox.postgres.driver import Record
+from outbox.postgres.link import PostgresLink
 from outbox.postgres.parts import Composer, Part
 from saga._core.locks import LockRequest, LockView
 
@@ -16,7 +17,7 @@ class PostgresLocks:
     Seeing an entity locks its row: two round trips, and a third to take it.
     """
 
-    _link: Link
+    _link: PostgresLink
     _composer: Composer
     _service: str
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
+from outbox.joining import PostgresEntry, door_to
 from outbox.postgres.base import BEGIN
-from outbox.postgres.driver import Record, adopted
-from outbox.postgres.fleet import PostgresOpenSteps
+from outbox.postgres.driver import Link, Record
+from outbox.postgres.inbox import PostgresInbox
+from outbox.postgres.same import SameDatabase
+from outbox.postgres.shards import PostgresShards
 from outbox.postgres.unit import CODEC, PostgresUnit
 from outbox.sql import Component
 from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
-from saga.ports import Beat, Claim, Lock, UnitOfWork
+from saga.errors import SettingsError
+from saga.ports import AdoptedUnit, Beat, Claim, Lock, UnitOfWork
 
 _LOCKS = {Lock.SHARED: "pg_advisory_xact_lock_shared", Lock.EXCLUSIVE: "pg_advisory_xact_lock"}
 _TARGETS = 1000  # PostgreSQL takes 1,664 columns in a select
@@ -41,7 +46,7 @@ def _delivery_order(row: Record) -> tuple[Any, ...]:
     return (row["was_lane"], row["was_due_at"], row["id"])
 
 
-class PostgresStore(PostgresOpenSteps):
+class PostgresStore(PostgresInbox, PostgresShards):
     """Keep a participant's rows next to its business tables; see `saga.ports.Store`.
 
     Four round trips per transaction: begin with locks, read, write, commit. Raises Contended for a
@@ -58,15 +63,26 @@ class PostgresStore(PostgresOpenSteps):
     @asynccontextmanager
     async def _unit(self, claim: Claim) -> AsyncGenerator[UnitOfWork]:
         async with self._pool.transaction(begin_statement(claim)) as link:
-            yield PostgresUnit(link, self._composer, claim.service)
+            yield self._unit_on(link, claim.service)
 
-    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Work inside the caller's own open asyncpg transaction: never commits, never rolls back."""
+    def _unit_on(self, link: Link, service: str) -> PostgresUnit:
+        return PostgresUnit(link, self._composer, service)
+
+    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[AdoptedUnit]:
+        """Work inside the caller's own open transaction, of any driver: never commits, never rolls back."""
         return self._adopt(connection, service)
 
     @asynccontextmanager
-    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[UnitOfWork]:
-        yield PostgresUnit(adopted(connection), self._composer, service)
+    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[AdoptedUnit]:
+        entry = await door_to(connection).enter()
+        if not isinstance(entry, PostgresEntry):
+            raise SettingsError("connection= is to SQLite and the store is PostgreSQL: both must be one database")
+        await self._same.check(entry.link)
+        yield PostgresUnit(entry.link, self._composer, service, entry.watch)
+
+    @cached_property
+    def _same(self) -> SameDatabase:
+        return SameDatabase(self._sql["place_of_outbox"], lambda: self._fetch("place_of_outbox"))
 
     async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
         """Claim due rows by moving their `due_at` on by the lease; oldest first, skipping what others claim."""
@@ -92,13 +108,8 @@ class PostgresStore(PostgresOpenSteps):
             silent={run: by for run, by in owners.items() if by != owner},
         )
 
-    async def load_run(self, run: RunId) -> RunRow | None:
-        """Read one run outside any transaction."""
-        rows = await self._fetch("load_run", *run)
-        return CODEC.as_run(rows[0]) if rows else None
+    async def load_runs(self, runs: Sequence[RunId]) -> Sequence[RunRow]:
+        """Read those of the runs that there are in one query, outside any transaction."""
+        keys = [list(column) for column in zip(*runs, strict=True)] or [[], [], []]
+        return [CODEC.as_run(row) for row in await self._fetch("load_runs", *keys)]
 
-    async def prune(self, limit: int, grace_seconds: float) -> int:
-        """Delete up to `limit` runs, locks and gates each that expired longer than the grace ago and owe nothing."""
-        # Locks before gates: these may say how long they are kept.
-        names = ("prune_runs", "prune_locks", "prune_lock_queue", "prune_gates")
-        return sum([int((await self._fetch(name, limit, grace_seconds))[0]["rows"]) for name in names])

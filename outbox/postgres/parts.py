@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from outbox.codec import Values
+from saga._core.keeping import Publishing
 
 _PARAMETER = re.compile(r"\$(\d+)")
 
@@ -30,6 +31,7 @@ class Composer:
     def __init__(self, queries: Mapping[str, str]) -> None:
         self._queries = queries
         self._known: dict[tuple[str, ...], str] = {}
+        self.publishing = Publishing.RELAY
 
     def read(self, parts: Sequence[Part]) -> tuple[str, list[object]]:
         """Return the union of all parts."""
@@ -38,6 +40,16 @@ class Composer:
     def write(self, parts: Sequence[Part]) -> tuple[str, list[object]]:
         """Return one statement that does all parts; its rows are what the parts return."""
         return self._text(("with", *(part.name for part in parts))), _args(parts)
+
+    def whole(self, parts: Sequence[Part], expected: Mapping[str, int]) -> tuple[str, list[object]]:
+        """Return one statement that does all parts or, unless each part meets as many rows as expected, fails.
+
+        So it needs no transaction around it to be undone. Its rows are `seq`s, and a 0 for each part that was counted.
+        """
+        key = ("whole", *expected, "of", *(part.name for part in parts))
+        if key not in self._known:
+            self._known[key] = self._whole([part.name for part in parts], list(expected))
+        return self._known[key], [*_args(parts), *expected.values()]
 
     def _text(self, key: tuple[str, ...]) -> str:
         if key not in self._known:
@@ -55,6 +67,18 @@ class Composer:
         telling = [name for name, text in zip(names, texts, strict=True) if "returning" in text]
         rows = " union all ".join(f"select part, seq from {name}" for name in telling)  # noqa: S608 - names of ours
         return f"with {bodies}\n{rows or 'select 1 where false'}"
+
+    def _whole(self, names: Sequence[str], counted: Sequence[str]) -> str:
+        texts = self._shifted(names)
+        bodies = ",\n".join(f"{name} as (\n{text}\n)" for name, text in zip(names, texts, strict=True))
+        taken = max((int(number) for text in texts for number in _PARAMETER.findall(text)), default=0)
+        # All of the conditions have to be looked at, so they stand in the one place nothing can be left out of.
+        found = [
+            f"select 0::bigint / (case when (select count(*) from {name}) = ${taken + at} then 1 else 0 end) as seq"  # noqa: S608 - names of ours
+            for at, name in enumerate(counted, 1)
+        ]
+        found += [f"select seq from {name}" for name in names if name == "insert_outbox"]  # noqa: S608 - a name of ours
+        return f"with {bodies}\n" + (" union all ".join(found) or "select 0::bigint as seq where false")
 
     def _shifted(self, names: Sequence[str]) -> list[str]:
         texts: list[str] = []

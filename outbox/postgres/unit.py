@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from typing import Any
 
-import anyio
-
 from outbox.audits import audit_values
+from outbox.captured import captured_values
 from outbox.codec import Codec, Values, as_it_is, outbox_values
-from outbox.postgres.driver import Link, Origin, Record
+from outbox.postgres.driver import Origin, Record
+from outbox.postgres.link import PostgresLink
 from outbox.postgres.locks import PostgresLocks
 from outbox.postgres.parts import Composer, Part, columns
 from outbox.statements import Kind, kind_of, may_have_written
 from saga._core.audit import AuditRow
-from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
+from saga._core.keeping import Publishing
+from saga._core.rows import Changes, DeliveryRow, GateRow, InboxKey, InboxRow, OutboxRow, RunId, RunRow, Snapshot
 from saga.errors import Conflict, Gone
-from saga.ports import Database
+from saga.ports import Database, Watch, unwatched
 
 CODEC = Codec(as_it_is, as_it_is)
 ROLLBACK_SECONDS = 5.0
@@ -26,8 +28,10 @@ _COUNTED = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
 _DELIVERIES = frozenset({"delete_deliveries", "update_deliveries"})
 
 
-def outbox_part(rows: Sequence[OutboxRow]) -> list[Part]:
-    """Return the part that stores outbox rows."""
+def outbox_part(rows: Sequence[OutboxRow], publishing: Publishing = Publishing.RELAY) -> list[Part]:
+    """Return the part that stores outbox rows where those who publish them find them."""
+    if rows and publishing is Publishing.CDC:
+        return [Part("insert_captured", columns(captured_values(rows)))]
     return [Part("insert_outbox", columns([outbox_values(row) for row in rows]))] if rows else []
 
 
@@ -42,7 +46,7 @@ def audits_part(rows: Sequence[AuditRow]) -> list[Part]:
 
 
 async def run_parts(
-    link: Link, composer: Composer, parts: Sequence[Part], expected: Mapping[str, int]
+    link: PostgresLink, composer: Composer, parts: Sequence[Part], expected: Mapping[str, int]
 ) -> tuple[int, ...]:
     """Run a write and return the outbox `seq`s, in the order of the rows given.
 
@@ -65,7 +69,7 @@ async def run_parts(
 class PostgresDatabase:
     """Run the user's SQL; see `saga.ports.Database`."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: PostgresLink) -> None:
         self._link = link
         self.writes = 0
         self.failure: Exception | None = None
@@ -106,7 +110,10 @@ class PostgresDatabase:
 class PostgresUnit(PostgresLocks):
     """Be one open transaction; see `saga.ports.UnitOfWork`."""
 
-    def __init__(self, link: Link, composer: Composer, service: str) -> None:
+    def __init__(
+        self, link: PostgresLink, composer: Composer, service: str, watch: Callable[[], Watch] = unwatched
+    ) -> None:
+        self.watch = watch
         self._link = link
         self._composer = composer
         self._service = service
@@ -134,8 +141,10 @@ class PostgresUnit(PostgresLocks):
         """Return the error of the user's statement that has aborted this transaction, None while it is sound."""
         return self._database.failure
 
-    async def read(self, sagas: Sequence[str], runs: Sequence[RunId]) -> Snapshot:
-        """Read gates, runs and the database clock in one statement."""
+    async def read(
+        self, sagas: Sequence[str], runs: Sequence[RunId], inbox: Sequence[InboxKey] = ()
+    ) -> Snapshot:
+        """Read gates, runs, inbox entries and the database clock in one statement."""
         parts = [Part("read_clock", ())]
         if sagas:
             parts.append(Part("read_gates", (self._service, sagas)))
@@ -144,6 +153,8 @@ class PostgresUnit(PostgresLocks):
             parts.append(Part("read_runs", [list(column) for column in zip(*exact, strict=True)]))
         if len(exact) < len(runs):
             parts.append(Part("read_sagas", (self._service, [run[0] for run in runs if not run[1]])))
+        if inbox:
+            parts.append(Part("read_inbox", (self._service, *columns(inbox))))
         sql, args = self._composer.read(parts)
         clock, *rows = await self._link.fetch(sql, args)
         found = [CODEC.as_run(row) for row in rows if row["kind"] == "run"]
@@ -152,6 +163,7 @@ class PostgresUnit(PostgresLocks):
             now=clock["created_at"],
             gates={gate.saga_id: gate for gate in gates},
             runs={(run.saga_id, run.step, run.branch): run for run in found},
+            inbox=frozenset(_as_inbox(row) for row in rows if row["kind"] == "inbox") if inbox else frozenset(),
         )
 
     async def write(self, changes: Changes) -> tuple[int, ...]:
@@ -163,7 +175,7 @@ class PostgresUnit(PostgresLocks):
         parts, expected = self._run_parts(changes)
         if changes.gates:
             parts.append(Part("put_gates", columns([CODEC.gate(gate) for gate in changes.gates])))
-        parts += outbox_part(changes.outbox)
+        parts += outbox_part(changes.outbox, self._composer.publishing)
         # In the order of the key: two batches that meet wait for each other in one direction only.
         parts += deliveries_part(sorted(changes.insert_deliveries, key=lambda row: row.key or ()))
         if changes.delete_deliveries:
@@ -174,9 +186,12 @@ class PostgresUnit(PostgresLocks):
             waiting = [CODEC.delivery_update(row) for row in sorted(changes.update_deliveries, key=lambda row: row.id)]
             parts.append(Part("update_deliveries", [*columns(waiting), len(waiting)]))
             expected["update_deliveries"] = len(waiting)
+        if changes.inbox:
+            parts.append(Part("insert_inbox", columns([_inbox_values(row) for row in changes.inbox])))
         if changes.release:
             parts.append(Part("release_deliveries", (self._service, changes.release)))
-        return await run_parts(self._link, self._composer, parts, expected)
+        seqs = await run_parts(self._link, self._composer, parts, expected)
+        return seqs or (0,) * len(changes.outbox)
 
     def _run_parts(self, changes: Changes) -> tuple[list[Part], dict[str, int]]:
         """Return the parts that store runs, and how many rows the update must meet."""
@@ -196,22 +211,30 @@ class PostgresUnit(PostgresLocks):
         self._savepoints += 1
         name = f"saga_{self._savepoints}"
         writes = self._database.writes
-        await self._link.simple(f"SAVEPOINT {name}")
+        await self._link.execute(f"SAVEPOINT {name}", ())
         try:
             yield
         except BaseException:
             if self._link.in_transaction:
-                with anyio.move_on_after(ROLLBACK_SECONDS, shield=True):
-                    await self._link.simple(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+                await self._link.unwind(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
             self._database.writes = writes
             self._database.failure = None
             raise
-        await self._link.simple(f"RELEASE SAVEPOINT {name}")
+        await self._link.execute(f"RELEASE SAVEPOINT {name}", ())
 
 
 def _sorted(runs: Sequence[RunRow]) -> list[RunRow]:
     # In the order of the primary key: two batches that meet wait for each other in one direction only.
     return sorted(runs, key=lambda run: (run.saga_id, run.step, run.branch))
+
+
+def _inbox_values(row: InboxRow) -> Values:
+    return (row.service, row.day, row.message_id, row.subscriber)
+
+
+def _as_inbox(row: Record) -> InboxKey:
+    """Decode an entry from the columns it borrows in a read."""
+    return (date.fromisoformat(row["branch"]), row["saga_id"], row["step"])
 
 
 def _as_gate(row: Record) -> GateRow:

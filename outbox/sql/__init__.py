@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 
 from saga.errors import SettingsError
@@ -19,8 +20,14 @@ _SECTION = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 _COMMENT = re.compile(r"^ *--.*\n?", re.MULTILINE)
 _MIGRATION = re.compile(r"(\d{4})_(\w+)\.(before|after)\.sql")
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_TABLE = re.compile(r"\bsaga_(?:run|gate|lock|lock_queue|outbox|delivery|lease|audit|instance|cursor|plan|migration)\b")
+_TABLE = re.compile(
+    r"\bsaga_(?:run|gate|inbox|inbox_rest|inbox_DAY|lock|lock_queue|outbox|outbox_cdc|delivery|lease|audit|instance|cursor|plan"
+    r"|migration)\b"
+)
 
+CHECKSUM_CHARS = 16
+# Of an advisory lock; "saga" in ASCII, so that all versions take the same.
+MIGRATION_LOCK = int.from_bytes(b"saga")
 NO_COORDINATOR = "{!r} has no table of a coordinator: name its database, or start the coordinator once"
 
 
@@ -48,13 +55,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """Be one step of a component's tables."""
+    """Be one step of a component's tables; `checksum` is of its statements, without comments and schema."""
 
     component: Component
     number: int
     name: str
     phase: Phase
     sql: str
+    checksum: str
 
     def statements(self) -> Iterator[str]:
         """Yield the statements one by one."""
@@ -83,10 +91,16 @@ def migrations(dialect: Dialect, component: Component, schema: str | None = None
     for file in (files(__name__) / dialect / "migrations" / component).iterdir():
         match = _MIGRATION.fullmatch(file.name)
         if match is not None:
-            sql = qualified(_COMMENT.sub("", file.read_text("utf-8")), schema)
-            phase = Phase(match[3])
+            text = _COMMENT.sub("", file.read_text("utf-8"))
             found.append(
-                Migration(component=component, number=int(match[1]), name=match[2], phase=phase, sql=sql),
+                Migration(
+                    component=component,
+                    number=int(match[1]),
+                    name=match[2],
+                    phase=Phase(match[3]),
+                    sql=qualified(text, schema),
+                    checksum=sha256(" ".join(text.split()).encode()).hexdigest()[:CHECKSUM_CHARS],
+                )
             )
     return tuple(sorted(found, key=lambda migration: migration.number))
 

@@ -11,8 +11,10 @@ import orjson
 
 from outbox.clock import SystemClock
 from outbox.codec import as_outbox, to_micros
-from outbox.sql import Component, Dialect, Migration, Phase, migrations, queries
-from outbox.sqlite.driver import Connection, Database, opened, run
+from outbox.sql import Dialect, queries
+from outbox.sqlite.driver import Database, opened, run
+from outbox.sqlite.keeping import SqliteKeeping
+from outbox.sqlite.schema import SqliteSchema
 from saga._core.rows import OutboxRow
 from saga.errors import StoreUnavailable
 from saga.ports import Clock
@@ -23,7 +25,7 @@ def json_list(values: Collection[int]) -> str:
     return orjson.dumps(list(values)).decode()
 
 
-class SqliteBase:
+class SqliteBase(SqliteSchema, SqliteKeeping):
     """Open the file; an async context manager.
 
     One process at a time should work on a file: others wait for each other's transactions. A database
@@ -31,8 +33,6 @@ class SqliteBase:
     belongs to one store. `busy_seconds` bounds the wait for the one write lock; a claim's own lock
     timeout is ignored here, since there are no row locks to get out of.
     """
-
-    component: Component
 
     def __init__(
         self, path: str, *, name: str | None = None, clock: Clock | None = None, busy_seconds: float = 30.0
@@ -65,24 +65,6 @@ class SqliteBase:
         if self._opened is None:
             raise StoreUnavailable("the store is not open: use it inside `async with store:`")
         return self._opened
-
-    async def migrate(self, phase: Phase = Phase.BEFORE) -> None:
-        """Bring the tables to this version in one transaction; several processes may do so at once."""
-        async with self._database.transaction() as connection:
-            run(connection, self._sql["migration_table"])
-            for component in (Component.SHARED, self.component):
-                known = {
-                    row["number"] for row in run(connection, self._sql["migration_known"], (component.value,)).rows
-                }
-                for migration in migrations(Dialect.SQLITE, component):
-                    if migration.number not in known and migration.phase is phase:
-                        self._migrate(connection, migration)
-
-    def _migrate(self, connection: Connection, migration: Migration) -> None:
-        for statement in migration.statements():
-            run(connection, statement)
-        args = (migration.component.value, migration.number, migration.name, self._now())
-        run(connection, self._sql["migration_applied"], args)
 
     def _now(self, later_seconds: float = 0.0) -> int:
         return to_micros(self._clock.now() + timedelta(seconds=later_seconds))
@@ -118,10 +100,10 @@ class SqliteBase:
                 return []
             return [as_outbox(row) for row in run(connection, self._sql["sweep_page"], page).rows]
 
-    async def committed(self, seqs: Sequence[int]) -> Sequence[int]:
-        """Return which of the rows can be seen."""
+    async def committed(self, seqs: Sequence[int]) -> Sequence[OutboxRow]:
+        """Return those of the rows that can be seen."""
         rows = await self._database.read(self._sql["committed_outbox"], (json_list(seqs),))
-        return [row["seq"] for row in rows]
+        return [as_outbox(row) for row in rows]
 
     async def pending(self) -> tuple[int, float]:
         """Return the number of rows and the age of the oldest in seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from outbox.codec import as_plan, plan_problems, plan_values
 from outbox.sql import Component
@@ -55,6 +56,11 @@ class SqliteCoordinationStore(SqliteOpenPlans):
             args = (*CODEC.cursor(new), was.position)
             update(connection, self._sql["update_cursor"], args, f"the cursor of partition {new.partition}")
 
+    async def next_due(self, partitions: Sequence[int]) -> datetime | None:
+        """Read the earliest `due_at` in the partitions."""
+        rows = await self._database.read(self._sql["next_due"], (json_list(partitions),))
+        return CODEC.moment(rows[0]["due_at"])
+
     async def due(self, partitions: Sequence[int], limit: int) -> Sequence[InstanceRow]:
         """Read instances with `due_at <= observed_until` of their partition, most overdue first."""
         rows = await self._database.read(self._sql["due_instances"], (json_list(partitions), limit))
@@ -69,7 +75,7 @@ class SqliteCoordinationStore(SqliteOpenPlans):
         """Store plans and return all stored rows; raises PlanError, and then nothing was stored."""
         async with self._database.transaction() as connection:
             for plan in plans:
-                run(connection, self._sql["put_plan"], plan_values(plan))
+                run(connection, self._sql["put_plan"], (*plan_values(plan), self._now()))
             stored = [as_plan(row) for row in run(connection, self._sql["plans"]).rows]
             problems = plan_problems(list(plans), stored)
             if problems:

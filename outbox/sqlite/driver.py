@@ -101,14 +101,10 @@ def run_keyed(connection: Connection, sql: str, args: Sequence[object]) -> None:
         raise
 
 
-def adopted(connection: Any) -> Connection:
-    """Return the caller's own connection; raises SettingsError if it will not do."""
-    if not isinstance(connection, sqlite3.Connection):
-        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-        raise SettingsError(f"connection= is a {kind}; a SQLite store takes a sqlite3.Connection")
-    if not connection.in_transaction:
-        raise SettingsError("connection= has no open transaction: execute `begin immediate` first")
-    return connection
+def path_of(connection: Connection) -> str:
+    """Return the file a connection is to, "" for a database in memory."""
+    rows = run(connection, "PRAGMA database_list").rows
+    return next((str(row["file"] or "") for row in rows if row["name"] == "main"), "")
 
 
 class _Commit:

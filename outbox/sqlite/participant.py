@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -9,18 +10,20 @@ from datetime import datetime
 from typing import Any
 
 from outbox.codec import from_micros
+from outbox.joining import SqliteEntry, door_to
 from outbox.sql import Component
-from outbox.sqlite.driver import adopted, run
+from outbox.sqlite.driver import MEMORY, path_of, run
 from outbox.sqlite.fleet import SqliteOpenSteps
+from outbox.sqlite.shards import SqliteShards
 from outbox.sqlite.unit import CODEC, SqliteUnit
 from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
-from saga.ports import Beat, Claim, UnitOfWork
+from saga.errors import SettingsError
+from saga.ports import AdoptedUnit, Beat, Claim, UnitOfWork
 
-# Locks before gates: these may say how long they are kept.
-_PRUNED = ("prune_runs", "prune_locks", "prune_lock_queue", "prune_gates")
+DAY_SECONDS = 86_400
 
 
-class SqliteStore(SqliteOpenSteps):
+class SqliteStore(SqliteOpenSteps, SqliteShards):
     """Keep a participant's rows next to its business tables; see `saga.ports.Store`.
 
     `BEGIN IMMEDIATE` lets one transaction in at a time, so a claim needs no locks. The clock is the
@@ -38,13 +41,25 @@ class SqliteStore(SqliteOpenSteps):
         async with self._database.transaction() as connection:
             yield SqliteUnit(connection, self._sql, service, self._clock)
 
-    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Work inside the caller's own open sqlite3 transaction: never commits, never rolls back."""
+    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[AdoptedUnit]:
+        """Work inside the caller's own open transaction, of sqlite3 or SQLAlchemy: never commits, never rolls back."""
         return self._adopt(connection, service)
 
     @asynccontextmanager
-    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[UnitOfWork]:
-        yield SqliteUnit(adopted(connection), self._sql, service, self._clock)
+    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[AdoptedUnit]:
+        entry = await door_to(connection).enter()
+        if not isinstance(entry, SqliteEntry):
+            raise SettingsError("connection= is to PostgreSQL and the store is SQLite: both must be one database")
+        self._check_same(entry)
+        yield SqliteUnit(entry.connection, self._sql, service, self._clock, entry.watch)
+
+    def _check_same(self, entry: SqliteEntry) -> None:
+        """Raise SettingsError unless the connection is to the store's file, with its tables."""
+        path = path_of(entry.connection)
+        if path and self._path != MEMORY and os.path.realpath(path) != os.path.realpath(self._path):
+            raise SettingsError(f"connection= is to {path}, the store to {self._path}: both must be one database")
+        if not run(entry.connection, self._sql["outbox_found"]).rows:
+            raise SettingsError("the database of connection= has no table saga_outbox: run `saga db upgrade`")
 
     async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
         """Claim due rows by moving their `due_at` on by the lease; oldest first."""
@@ -84,16 +99,17 @@ class SqliteStore(SqliteOpenSteps):
         silent = {(row["saga_id"], row["step"], row["branch"]): row["owner"] for row in found}
         return Beat(kept=frozenset(kept), silent=silent)
 
-    async def load_run(self, run: RunId) -> RunRow | None:
-        """Read one run outside any transaction."""
-        rows = await self._database.read(self._sql["load_run"], run)
-        return CODEC.as_run(rows[0]) if rows else None
+    async def load_runs(self, runs: Sequence[RunId]) -> Sequence[RunRow]:
+        """Read those of the runs that there are, outside any transaction."""
+        found = [row for run in runs for row in await self._database.read(self._sql["load_run"], run)]
+        return [CODEC.as_run(row) for row in found]
 
-    async def prune(self, limit: int, grace_seconds: float) -> int:
-        """Delete up to `limit` runs, locks and gates each that expired longer than the grace ago and owe nothing."""
+
+    async def prune_inbox(self, limit: int, keep_days: int) -> int:
+        """Forget up to `limit` entries of the days before the last `keep_days`."""
+        horizon = from_micros(self._now(-keep_days * DAY_SECONDS)).date()
         async with self._database.transaction() as connection:
-            args = (limit, self._now(-grace_seconds))
-            return sum(run(connection, self._sql[name], args).touched for name in _PRUNED)
+            return run(connection, self._sql["prune_inbox"], (limit, horizon.isoformat())).touched
 
 
 def _taken(row: RunRow, owner: str, pending_at: datetime, now: datetime) -> TakenRun:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -17,9 +17,9 @@ from outbox.codec import Codec, from_micros, outbox_values, to_micros
 from outbox.sqlite.driver import ENDED_INSIDE, Connection, Outcome, run, run_keyed
 from outbox.sqlite.locks import SqliteLocks
 from saga._core.audit import AuditRow
-from saga._core.rows import Changes, DeliveryRow, GateRow, OutboxRow, RunId, RunRow, Snapshot
+from saga._core.rows import Changes, DeliveryRow, GateRow, InboxKey, OutboxRow, RunId, RunRow, Snapshot
 from saga.errors import Conflict, Gone, StoreError
-from saga.ports import Clock, Database
+from saga.ports import Clock, Database, Watch, unwatched
 
 CODEC = Codec(to_micros, from_micros)
 
@@ -83,6 +83,10 @@ class SqliteDatabase:
         return outcome
 
 
+async def _no_pause() -> None:
+    pass
+
+
 def _bindable(value: object) -> object:
     """Return what SQLite can store of the values that PostgreSQL's driver takes: text for what it has no type for."""
     if isinstance(value, datetime | date | time):
@@ -93,7 +97,17 @@ def _bindable(value: object) -> object:
 class SqliteUnit(SqliteLocks):
     """Be one open transaction; see `saga.ports.UnitOfWork`."""
 
-    def __init__(self, connection: Connection, sql: Queries, service: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        sql: Queries,
+        service: str,
+        clock: Clock,
+        watch: Callable[[], Watch] | None = None,
+    ) -> None:
+        """Work on a transaction of ours, or with `watch` on somebody else's: that may be in a thread without a loop."""
+        self.watch = watch or unwatched
+        self._pause = checkpoint_if_cancelled if watch is None else _no_pause
         self._connection = connection
         self._sql = sql
         self._service = service
@@ -122,9 +136,11 @@ class SqliteUnit(SqliteLocks):
         """Return None: a failed statement does not abort a transaction of SQLite."""
         return None
 
-    async def read(self, sagas: Sequence[str], runs: Sequence[RunId]) -> Snapshot:
-        """Read gates, runs and the clock; nobody else writes as long as this transaction is open."""
-        await checkpoint_if_cancelled()
+    async def read(
+        self, sagas: Sequence[str], runs: Sequence[RunId], inbox: Sequence[InboxKey] = ()
+    ) -> Snapshot:
+        """Read gates, runs, inbox entries and the clock; nobody else writes while this transaction is open."""
+        await self._pause()
         gates: dict[str, GateRow] = {}
         for saga_id in sagas:
             for row in run(self._connection, self._sql["read_gate"], (saga_id, self._service)).rows:
@@ -135,14 +151,19 @@ class SqliteUnit(SqliteLocks):
             for row in run(self._connection, self._sql[name], args).rows:
                 known = CODEC.as_run(row)
                 found[known.saga_id, known.step, known.branch] = known
-        return Snapshot(now=self._clock.now(), gates=gates, runs=found)
+        sql = self._sql["read_inbox"]
+        taken = frozenset(key for key in inbox if run(self._connection, sql, self._entry(*key)).rows)
+        return Snapshot(now=self._clock.now(), gates=gates, runs=found, inbox=taken)
+
+    def _entry(self, day: date, message_id: str, subscriber: str) -> tuple[object, ...]:
+        return (day.isoformat(), self._service, message_id, subscriber)
 
     async def write(self, changes: Changes) -> tuple[int, ...]:
         """Store all changes and return the `seq` of each outbox row, in order.
 
         Raises Conflict, Gone: then the transaction must be left by an exception (or the savepoint around).
         """
-        await checkpoint_if_cancelled()
+        await self._pause()
         connection, sql, now = self._connection, self._sql, to_micros(self._clock.now())
         if not connection.in_transaction:
             raise StoreError(ENDED_INSIDE)
@@ -158,6 +179,9 @@ class SqliteUnit(SqliteLocks):
         for waiting in changes.update_deliveries:
             touch_delivery(connection, sql["update_delivery"], CODEC.delivery_update(waiting))
         insert_deliveries(connection, sql, changes.insert_deliveries, now)
+        for entry in changes.inbox:
+            values = (entry.day.isoformat(), entry.service, entry.message_id, entry.subscriber)
+            run_keyed(connection, sql["insert_inbox"], values)
         for saga_id in changes.release:
             run(connection, sql["release_delivery"], (self._service, saga_id, now))
         return seqs

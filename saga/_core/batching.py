@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+PAUSE_CAP_SECONDS = 0.01
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSize:
-    """Be the current batch size: 1 at first, one more after each clean full batch, halved on contention.
+    """Be the current batch size: 1 at first, doubled by each clean full batch until rows have been contended for.
 
-    Fixed batches on hot rows end in deadlock storms; this rule finds the size the rows can bear.
+    From then on it is one more after a clean full batch and half on contention (TCP's slow start, RFC 5681): fixed
+    batches on hot rows end in deadlock storms; this rule finds the size the rows can bear. `threshold` is where
+    doubling ends.
     """
 
     size: int = 1
     cap: int = 128
+    threshold: int = 128
 
     def after_clean(self, handled: int) -> BatchSize:
         """Return the size after a clean commit of `handled` deliveries; grows only if the batch was full."""
-        return replace(self, size=min(self.size + 1, self.cap)) if handled >= self.size else self
+        if handled < self.size:
+            return self
+        grown = min(self.size * 2, self.threshold) if self.size < self.threshold else self.size + 1
+        return replace(self, size=min(grown, self.cap))
 
     def after_cut(self, handled: int) -> BatchSize:
         """Return the size after a commit that has used up its time with `handled` deliveries; halved if it was far off.
@@ -28,4 +36,14 @@ class BatchSize:
 
     def after_contention(self) -> BatchSize:
         """Return the size after a deadlock, a lock timeout or a rollback."""
-        return replace(self, size=max(1, self.size // 2))
+        half = max(1, self.size // 2)
+        return replace(self, size=half, threshold=half)
+
+
+def pause_after(batch_seconds: float) -> float:
+    """Return for how long to let deliveries gather after a batch that was not full: as long as the batch has taken.
+
+    A batch of two costs nearly as much as one of twenty. So a busy service works at most half of the time, in batches
+    that grow with the load; an idle one has paused long before the next delivery comes. At most ten milliseconds.
+    """
+    return min(batch_seconds, PAUSE_CAP_SECONDS)

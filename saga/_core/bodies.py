@@ -47,7 +47,7 @@ class RunFact:
     @property
     def key(self) -> RunKey:
         """Return the run's key inside its saga."""
-        return RunKey(step=self.step, branch=self.branch)
+        return RunKey(self.step, self.branch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,8 +110,10 @@ class History:
 def learned(topology: Topology, history: History, before: Instance, after: Instance, now: datetime) -> History:
     """Return the history with the runs that `after` knows to be done and `before` did not."""
     samples: dict[str, Sample] = {}
-    for key, fact in after.runs.items():
+    for key, fact in after.runs.items() if after.runs is not before.runs else ():
         known = before.runs.get(key)
+        if known is fact:
+            continue
         if fact.status is not RunStatus.DONE or (known is not None and known.status is RunStatus.DONE):
             continue
         causes = [after.runs[cause].at for cause in fact.causes if cause in after.runs]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 
 from saga._core.bodies import RunFact
 from saga._core.branches import EMPTY, branches_of
+from saga._core.frozen import replace
 from saga._core.instance import Answer, Instance, UndoStep
 from saga._core.plan import PlanStep, Topology
 from saga._core.versions import planned_type
@@ -16,13 +16,16 @@ from saga._core.words import Cause, Effects, RunKey, RunStatus, StepKind, Takes
 
 def only_received(topology: Topology, instance: Instance) -> bool:
     """Return whether nothing is known of the saga but events from outside, which may come before it starts."""
-    steps = [topology.steps.get(key.step) for key in instance.runs]
-    return bool(steps) and all(step is not None and step.kind is StepKind.RECEIVE for step in steps)
+    for key in instance.runs:
+        step = topology.steps.get(key.step)
+        if step is None or step.kind is not StepKind.RECEIVE:
+            return False
+    return bool(instance.runs)
 
 
 def is_child(topology: Topology, instance: Instance) -> bool:
     """Return whether a step of another saga has started this one: then its start has a cause."""
-    start = instance.runs.get(RunKey(step=topology.plan.start))
+    start = instance.runs.get(topology.start)
     return start is not None and bool(start.causes)
 
 
@@ -31,7 +34,7 @@ def is_complete(topology: Topology, instance: Instance) -> bool:
 
     The closure over the records: it needs no order and no step counts.
     """
-    start = instance.runs.get(RunKey(step=topology.plan.start))
+    start = instance.runs.get(topology.start)
     return start is not None and _has_all(topology, instance, start)
 
 
@@ -58,18 +61,26 @@ def _has_all(topology: Topology, instance: Instance, start: RunFact) -> bool:
             follower = instance.runs.get(key)
             if follower is None:
                 return False
-            if follower.key not in seen:
-                seen.add(follower.key)
+            if key not in seen:
+                seen.add(key)
                 open_runs.append(follower)
     return True
 
 
 def demanded(topology: Topology, fact: RunFact) -> Iterable[RunKey]:
-    """Yield every run that a done run asks for; an event from outside asks for none, since nobody has to wait for it.
+    """Return every run that a done run asks for; an event from outside asks for none, since nobody has to wait for it.
 
     A join is asked for by each of its events: by plan check it gets all of them or none.
     """
     step = topology.steps.get(fact.step)
+    if fact.fan_out is None and not fact.branch and len(fact.emits) == 1:
+        keys = topology.demands.get(fact.emits[0])
+        if keys is not None:
+            return () if step is not None and step.kind is StepKind.RECEIVE else keys
+    return _demanded(topology, fact, step)
+
+
+def _demanded(topology: Topology, fact: RunFact, step: PlanStep | None) -> Iterable[RunKey]:
     if step is not None and step.kind is StepKind.RECEIVE:
         return
     for emitted in fact.emits:
@@ -155,7 +166,7 @@ def is_compensated(topology: Topology, instance: Instance) -> bool:
 
 def attempts_made(instance: Instance) -> int:
     """Return how many attempts the runs known to have ended have taken together."""
-    return sum(fact.attempts for fact in instance.runs.values())
+    return sum([fact.attempts for fact in instance.runs.values()])
 
 
 def is_overspent(topology: Topology, instance: Instance) -> bool:
@@ -165,8 +176,11 @@ def is_overspent(topology: Topology, instance: Instance) -> bool:
 
 def alarmed(topology: Topology, instance: Instance) -> Instance:
     """Return the instance with the number of its attempts noted, once they have reached four fifths of the limit."""
-    made, limit = attempts_made(instance), topology.plan.attempts
-    if not limit or instance.attempts_alarm or made * 5 < limit * 4:
+    limit = topology.plan.attempts
+    if not limit or instance.attempts_alarm:
+        return instance
+    made = attempts_made(instance)
+    if made * 5 < limit * 4:
         return instance
     return replace(instance, attempts_alarm=made)
 

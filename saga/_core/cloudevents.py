@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from saga._core.branches import EMPTY
 from saga._core.envelope import Delivery, Envelope, Headers, Message
+from saga._core.frozen import builder, replace
 from saga._core.limits import Limits, check_delivery
 from saga._core.times import format_time, parse_time
 from saga._core.words import Kind, Priority
 from saga.errors import Undecodable
 
 CONTENT_TYPE = b"application/json"
+_VERSION, _JSON = ("ce_specversion", b"1.0"), ("content-type", CONTENT_TYPE)
+_REMEMBERED = 4096
+"""What messages have in common is written and read once: there are few services, plans, steps and tenants."""
 UNTIMED = datetime(1970, 1, 1, tzinfo=UTC)
 """The `time` of a foreign event that states none; CloudEvents leaves `time` optional."""
 _TRACEPARENT_BYTES = 128
 
 _KINDS = {kind.value: kind for kind in Kind}
-_KIND_BYTES = {kind: kind.value.encode() for kind in Kind}
 _LANES = {lane.value: lane for lane in Priority}
 _ATTRIBUTES = (
     "ce_specversion",
@@ -40,7 +44,12 @@ _ATTRIBUTES = (
     "ce_sagalane",
     "content-type",
 )
-ATTRIBUTE_HEADERS = frozenset(_ATTRIBUTES) | {"ce_correlationid"}
+_OWN = ("ce_id", "ce_sagaid", "ce_sagabranch", "ce_sagatenant", "ce_causationid", "ce_time", "ce_expirytime")
+_COMMON = tuple(name for name in _ATTRIBUTES if name not in _OWN)
+_SOME_TIME = b"1970-01-01T00:00:00Z"
+_NOTHING: dict[str, str] = {}
+_PLAIN_ATTRIBUTES = ("ce_tenant", "ce_correlationid")
+ATTRIBUTE_HEADERS = frozenset((*_ATTRIBUTES, *_PLAIN_ATTRIBUTES))
 """The headers that may occur only once."""
 # CloudEvents 1.0.2, "Type System", String: no control characters, no noncharacters. (Surrogates cannot be
 # in UTF-8.) PostgreSQL's text refuses U+0000 too, and such a message would block its partition.
@@ -49,12 +58,19 @@ _FORBIDDEN = re.compile(
     + "".join(chr(p * 0x10000 + c) for p in range(17) for c in (0xFFFE, 0xFFFF))
     + "]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_envelope = builder(Envelope)
 _BRANCH = re.compile(r"([1-9][0-9]{0,8})of([1-9][0-9]{0,8})", re.ASCII)
 
 
 def source_of(service: str) -> str:
     """Return the CloudEvents `source` of a service: `/saga/<service>`."""
     return f"/saga/{service}"
+
+
+def is_attribute(text: str) -> bool:
+    """Return whether `text` can be the value of an attribute: Unicode without control characters."""
+    return text.isprintable() or (_FORBIDDEN.search(text) is None and not _SURROGATE.search(text))
 
 
 def message(envelope: Envelope, topic: str, key: str) -> Message:
@@ -68,14 +84,15 @@ def encode_headers(envelope: Envelope) -> Headers:
     Attributes that are empty are left out. The correlation ID repeats the saga ID for readers that
     know the CloudEvents correlation extension and not ours.
     """
+    source, type_, kind = _front(envelope.source, envelope.type, envelope.kind)
     headers = [
-        ("ce_specversion", b"1.0"),
+        _VERSION,
         ("ce_id", envelope.id.encode()),
-        ("ce_source", envelope.source.encode()),
-        ("ce_type", envelope.type.encode()),
+        source,
+        type_,
         ("ce_time", format_time(envelope.time).encode()),
-        ("content-type", CONTENT_TYPE),
-        ("ce_sagakind", _KIND_BYTES[envelope.kind]),
+        _JSON,
+        kind,
     ]
     if envelope.saga_id:
         saga_id = envelope.saga_id.encode()
@@ -85,19 +102,22 @@ def encode_headers(envelope: Envelope) -> Headers:
         headers.append(("ce_causationid", envelope.causation_id.encode()))
     if envelope.expires_at is not None:
         headers.append(("ce_expirytime", format_time(envelope.expires_at).encode()))
-    if envelope.plan:
-        headers.append(("ce_sagaplan", envelope.plan.encode()))
-    if envelope.step:
-        headers.append(("ce_sagastep", envelope.step.encode()))
-    if envelope.branch:
-        headers.append(("ce_sagabranch", envelope.branch.encode()))
-    if envelope.tenant:
-        headers.append(("ce_sagatenant", envelope.tenant.encode()))
-    if envelope.lane is not Priority.NORMAL:
-        headers.append(("ce_sagalane", envelope.lane.value.encode()))
+    lane = "" if envelope.lane is Priority.NORMAL else envelope.lane
+    headers += _back(envelope.plan, envelope.step, envelope.branch, envelope.tenant, lane)
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent.encode()))
     return tuple(headers)
+
+
+@lru_cache(_REMEMBERED)
+def _front(source: str, type_: str, kind: str) -> Headers:
+    return (("ce_source", source.encode()), ("ce_type", type_.encode()), ("ce_sagakind", kind.encode()))
+
+
+@lru_cache(_REMEMBERED)
+def _back(plan: str, step: str, branch: str, tenant: str, lane: str) -> Headers:
+    values = {"plan": plan, "step": step, "branch": branch, "tenant": tenant, "lane": lane}
+    return tuple((f"ce_saga{name}", value.encode()) for name, value in values.items() if value)
 
 
 def decode(delivery: Delivery, limits: Limits) -> Envelope:
@@ -105,7 +125,8 @@ def decode(delivery: Delivery, limits: Limits) -> Envelope:
 
     Raises Undecodable with the reason, and nothing else, whatever the bytes are. A CloudEvent without
     `sagakind` is a plain event: no saga of ours, whatever its correlation ID says. Attributes we do
-    not know are ignored (CloudEvents 1.0.2, "Extension Context Attributes").
+    not know are ignored (CloudEvents 1.0.2, "Extension Context Attributes"), and one that is empty is as good as absent:
+    a connector that reads columns sends them all.
     """
     check_delivery(delivery, limits)
     if delivery.value is None:
@@ -114,10 +135,56 @@ def decode(delivery: Delivery, limits: Limits) -> Envelope:
     found = dict(delivery.headers)
     if len(found) != len(delivery.headers):
         _refuse_repeated(delivery.headers)
-    values = _read(found, limits)
+    return _familiar(found, delivery.value, limits) or _in_full(found, delivery.value, limits)
+
+
+def _familiar(found: dict[str, bytes], payload: bytes, limits: Limits) -> Envelope | None:
+    """Return the envelope of a saga's message like others before it; None means that it has to be read in full."""
+    get = found.get
+    ident, saga_id, time, expiry = get("ce_id"), get("ce_sagaid"), get("ce_time"), get("ce_expirytime")
+    branch, tenant, cause = get("ce_sagabranch", b""), get("ce_sagatenant", b""), get("ce_causationid", b"")
+    if not (ident and saga_id and time and expiry):
+        return None
+    own = b"".join((ident, saga_id, branch, tenant, cause, time, expiry))
+    if not (len(own) <= limits.attribute_bytes and own.isascii() and own.decode().isprintable()):
+        return None
+    like = _like(limits.attribute_bytes, *map(get, _COMMON))
+    if like is None:
+        return None
+    if branch:
+        _check_branch(branch.decode(), limits)
+    return replace(
+        like,
+        id=ident.decode(),
+        time=parse_time(time.decode(), "ce_time"),
+        payload=payload,
+        saga_id=saga_id.decode(),
+        branch=branch.decode(),
+        tenant=tenant.decode(),
+        causation_id=cause.decode(),
+        expires_at=parse_time(expiry.decode(), "ce_expirytime"),
+        traceparent=_traceparent(get("traceparent", b"")),
+    )
+
+
+@lru_cache(1024)
+def _like(attribute_bytes: int, *common: bytes | None) -> Envelope | None:
+    """Return what messages of a saga with these attributes look like, None when they are none or something is wrong."""
+    found = {name: value for name, value in zip(_COMMON, common, strict=True) if value is not None}
+    if not found.get("ce_sagakind"):
+        return None
+    found |= {"ce_id": b"-", "ce_sagaid": b"-", "ce_time": _SOME_TIME, "ce_expirytime": _SOME_TIME}
+    try:
+        return _in_full(found, b"", Limits(attribute_bytes=attribute_bytes))
+    except Undecodable:
+        return None
+
+
+def _in_full(found: dict[str, bytes], payload: bytes, limits: Limits) -> Envelope:
+    values = _read(found, _ATTRIBUTES, limits)
     _check_frame(values)
-    kind = Kind.EVENT
-    if "ce_sagakind" in values:
+    kind, plain = Kind.EVENT, _NOTHING
+    if "ce_sagakind" in values and (values["ce_sagakind"] or values.get("ce_sagaid")):
         if values["ce_sagakind"] not in _KINDS:
             msg = f"ce_sagakind is {values['ce_sagakind'][:40]!r}: no kind of message this version knows"
             raise Undecodable(msg)
@@ -125,32 +192,34 @@ def decode(delivery: Delivery, limits: Limits) -> Envelope:
         _check_saga(kind, values, limits)
     else:
         values = {name: value for name, value in values.items() if not name.startswith("ce_saga")}
+        plain = _read(found, _PLAIN_ATTRIBUTES, limits)
     get = values.get
     time, expiry = get("ce_time"), get("ce_expirytime")
-    return Envelope(
+    return _envelope(
         id=values["ce_id"],
         source=values["ce_source"],
         type=values["ce_type"],
         kind=kind,
         time=parse_time(time, "ce_time") if time else UNTIMED,
-        payload=delivery.value,
+        payload=payload,
         saga_id=get("ce_sagaid", ""),
         plan=get("ce_sagaplan", ""),
         step=get("ce_sagastep", ""),
         branch=get("ce_sagabranch", ""),
-        tenant=get("ce_sagatenant", ""),
+        tenant=get("ce_sagatenant") or plain.get("ce_tenant", ""),
         causation_id=get("ce_causationid", ""),
         expires_at=parse_time(expiry, "ce_expirytime") if expiry else None,
         traceparent=_traceparent(found.get("traceparent", b"")),
         lane=_LANES.get(get("ce_sagalane", ""), Priority.NORMAL),
+        correlation_id=plain.get("ce_correlationid", ""),
     )
 
 
-def _read(found: dict[str, bytes], limits: Limits) -> dict[str, str]:
+def _read(found: dict[str, bytes], names: tuple[str, ...], limits: Limits) -> dict[str, str]:
     name = ""
     values: dict[str, str] = {}
     try:
-        for name in _ATTRIBUTES:
+        for name in names:
             if name in found:
                 raw = found[name]
                 if len(raw) > limits.attribute_bytes:
@@ -197,8 +266,12 @@ def _check_saga(kind: Kind, values: dict[str, str], limits: Limits) -> None:
             if not values.get(name):
                 msg = f"{name} is missing: every message of a saga carries it"
                 raise Undecodable(msg)
-    branch = values.get("ce_sagabranch")
-    if branch and branch != EMPTY:
+    if values.get("ce_sagabranch"):
+        _check_branch(values["ce_sagabranch"], limits)
+
+
+def _check_branch(branch: str, limits: Limits) -> None:
+    if branch != EMPTY:
         numbers = _BRANCH.fullmatch(branch)
         if numbers is None or int(numbers[1]) > int(numbers[2]):
             msg = f"ce_sagabranch is {branch[:40]!r}: write element 2 of a fan-out of 5 as '2of5'"

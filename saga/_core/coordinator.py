@@ -15,12 +15,12 @@ The rules, in order (docs/architecture.md explains them):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
 from saga._core.acting import act, owed_services
-from saga._core.bodies import Hold, Keep, Outcome, Release, Report
+from saga._core.bodies import Hold, Keep, Outcome, Release, Report, RunFact
 from saga._core.closure import (
     alarmed,
     attempts_made,
@@ -37,6 +37,7 @@ from saga._core.closure import (
 )
 from saga._core.deadlines import due_at, keep_at, keep_until, overdue_at, resend_at, timeout_at, within_at
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
+from saga._core.frozen import replace
 from saga._core.ids import run_path
 from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep, kept_until
 from saga._core.learning import learn, planned
@@ -78,10 +79,12 @@ def decide(topology: Topology, instance: Instance, received: Input, now: datetim
     else:
         known = alarmed(topology, learn(topology, known, received))
     settled = _tell_stuck(known, now, effects) if known.mark is Mark.HELD else _settle(topology, known, now, effects)
-    if any(isinstance(effect, SendClose | SendUndo | Send) for effect in effects):
+    if effects and any(isinstance(effect, SendClose | SendUndo | Send) for effect in effects):
         first = not isinstance(received, Due) or settled.resends == instance.resends
         settled = replace(settled, sent_at=now, resends=0 if first else settled.resends)
-    settled = replace(settled, due_at=due_at(topology, settled))
+    due = due_at(topology, settled)
+    if due != settled.due_at:
+        settled = replace(settled, due_at=due)
     return Decision(instance=settled, effects=tuple(effects))
 
 
@@ -215,13 +218,15 @@ def _commit(instance: Instance) -> Instance:
 
 
 def _blame(instance: Instance) -> Instance:
+    failed: RunFact | None = None
     for fact in instance.runs.values():
         if fact.status is RunStatus.REFUSED:
             return replace(instance, cause=Cause.REFUSED, detail=fact.step, refusal=fact.refusal)
-    for fact in instance.runs.values():
-        if fact.status is RunStatus.FAILED:
-            return replace(instance, cause=Cause.FAILED, detail=f"{fact.step}: {fact.error}"[:500])
-    return instance
+        if fact.status is RunStatus.FAILED and failed is None:
+            failed = fact
+    if failed is None:
+        return instance
+    return replace(instance, cause=Cause.FAILED, detail=f"{failed.step}: {failed.error}"[:500])
 
 
 def _ask_pivot(topology: Topology, instance: Instance, effects: list[Effect]) -> Instance:

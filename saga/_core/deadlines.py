@@ -11,8 +11,6 @@ from saga._core.words import Mark, RunKey, RunStatus
 
 RESEND_FIRST = timedelta(seconds=30)
 RESEND_CAP = timedelta(minutes=10)
-KEEP_MARGIN_CAP = timedelta(days=1)
-"""How long before the expiry of an open saga its participants are told to keep its rows."""
 
 
 def due_at(topology: Topology, instance: Instance) -> datetime | None:
@@ -33,7 +31,7 @@ def timeout_at(topology: Topology, instance: Instance) -> datetime | None:
     """Return when the saga's own timeout passes; a saga that has not started has none."""
     if only_received(topology, instance):
         return None
-    return overdue_at(instance) - timedelta(milliseconds=topology.plan.forward_window_ms)
+    return overdue_at(instance) - topology.forward_window
 
 
 def overdue_at(instance: Instance) -> datetime:
@@ -68,13 +66,9 @@ def resend_at(instance: Instance) -> datetime | None:
 
 def keep_at(topology: Topology, instance: Instance) -> datetime:
     """Return when the participants of a saga still open are asked to keep its rows for longer."""
-    return kept_until(instance) - _margin(topology)
+    return kept_until(instance) - topology.keep_margin
 
 
 def keep_until(topology: Topology, instance: Instance, now: datetime) -> datetime:
     """Return the time to ask for: a few margins on, so that one unanswered command does no harm."""
-    return max(kept_until(instance), now) + 3 * _margin(topology)
-
-
-def _margin(topology: Topology) -> timedelta:
-    return min(KEEP_MARGIN_CAP, timedelta(milliseconds=topology.plan.forward_window_ms) / 4)
+    return max(kept_until(instance), now) + 3 * topology.keep_margin

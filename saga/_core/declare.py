@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
+from saga._core import subscribing
 from saga._core.definition import Dependency, Saga, milliseconds
 from saga._core.events import Event, check_name
 from saga._core.function import Function, declared_function, declared_rule
@@ -58,6 +59,7 @@ class Declared:
     ends: list[tuple[Saga, Function]] = field(default_factory=list[tuple[Saga, Function]])
     upcasters: list[Function] = field(default_factory=list[Function])
     locks: list[EntityLock] = field(default_factory=list[EntityLock])
+    subscribers: list[subscribing.Declaration] = field(default_factory=list[subscribing.Declaration])
 
 
 class Service:
@@ -178,6 +180,28 @@ class Service:
                 msg = f"{where} is declared twice; keep one"
                 raise DeclarationError(msg)
             self.declared.ends.append((saga, declared_function(function, where)))
+            return function
+
+        return declare
+
+    def on(
+        self,
+        event: type[Event],
+        *,
+        source: Service | str | None = None,
+        topic: str | None = None,
+        timeout: timedelta = _TIMEOUT,
+        retry: Retry = _RETRY,
+    ) -> Callable[[Silent], Silent]:
+        """Declare what this service does about a plain event, one outside of any saga; takes (event, run).
+
+        It comes from the service `source`, or from `topic`. Its effects in the service's own database happen once.
+        A failed attempt is made again as `retry` says; then the event becomes a dead letter.
+        """
+        at = subscribing.topic_of(self.name, event, source.name if isinstance(source, Service) else source, topic)
+
+        def declare(function: Silent) -> Silent:
+            self.declared.subscribers.append(subscribing.declared(self.name, event, at, function, timeout, retry))
             return function
 
         return declare

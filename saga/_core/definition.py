@@ -240,6 +240,19 @@ class ReceiveDefinition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriberDefinition:
+    """Describe a subscriber of plain events on one topic; its handler takes (event, run) and returns nothing."""
+
+    name: str
+    event: type[Event]
+    topic: str
+    handler: Handler
+    timeout_seconds: float
+    retry: Retry
+    upcasters: Upcasters = field(default_factory=dict[str, Upcaster], hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDefinition:
     """Be everything one service declared, resolved: steps, starts, and the sagas they belong to."""
 
@@ -251,3 +264,4 @@ class ServiceDefinition:
     receives: tuple[ReceiveDefinition, ...] = ()
     upcasters: Upcasters = field(default_factory=dict[str, Upcaster], hash=False)
     locks: tuple[EntityLock, ...] = ()
+    subscribers: tuple[SubscriberDefinition, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from saga._core.branches import EMPTY, branches_of
 from saga._core.cloudevents import encode_headers, source_of
 from saga._core.commands import encode_command
 from saga._core.envelope import Envelope
+from saga._core.frozen import builder, replace
 from saga._core.gathering import elements_of
 from saga._core.participant import fact_of
 from saga._core.plan import Plan
@@ -33,6 +34,7 @@ from saga._core.rows import OutboxRow, RunRow
 from saga._core.words import Kind, Priority, RunStatus
 
 COORDINATOR = "saga-coordinator"
+_envelope_of, _row = builder(Envelope), builder(OutboxRow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ def ended_run(run: RunRow, plan: Plan, now: datetime, traceparent: str) -> tuple
     event in branch `0of0`, for whoever gathers the branches.
     """
     cause = run.causes[0] if run.causes else None
-    record = Envelope(
+    record = _envelope_of(
         id=ids.record_id(run.saga_id, run.step, run.branch, run.status),
         source=source_of(run.service),
         type="saga.run",
@@ -126,7 +128,7 @@ def outcome(body: Outcome, *, about: About) -> OutboxRow:
 
 
 def _envelope(identity: str, kind: Kind, service: str, payload: bytes, about: About) -> Envelope:
-    return Envelope(
+    return _envelope_of(
         id=identity,
         source=source_of(service),
         type=f"saga.{kind.value}",
@@ -143,7 +145,7 @@ def _envelope(identity: str, kind: Kind, service: str, payload: bytes, about: Ab
 
 
 def _single(envelope: Envelope, topic: str, service: str) -> OutboxRow:
-    return OutboxRow(
+    return _row(
         id=envelope.id,
         aggregatetype=topic,
         aggregateid=envelope.saga_id,

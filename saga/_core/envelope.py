@@ -36,8 +36,9 @@ class Delivery:
 class Envelope:
     """Hold the CloudEvents 1.0 attributes and our extensions of one message, with its payload as bytes.
 
-    `saga_id` is the correlation ID. `plan` is the plan's hash. `step` and `branch` name the run that
-    emitted an event, or the run a command or record is about. Times are aware UTC datetimes.
+    `saga_id` is the correlation ID of a saga's messages; `correlation_id` is a plain event's. `plan` is the plan's
+    hash. `step` and `branch` name the run that emitted an event, or the run a command or record is about. Times are
+    aware UTC datetimes.
     """
 
     id: str
@@ -55,3 +56,4 @@ class Envelope:
     expires_at: datetime | None = None
     traceparent: str = ""
     lane: Priority = Priority.NORMAL
+    correlation_id: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import orjson
 
 from saga._core.bodies import ERROR_CHARS, RefusalData, RunFact
@@ -16,6 +18,7 @@ from saga._core.fields import (
     text_in,
     word_in,
 )
+from saga._core.frozen import builder
 from saga._core.ids import run_path
 from saga._core.limits import DEFAULT_LIMITS, check_depth
 from saga._core.times import format_time, parse_time
@@ -23,14 +26,16 @@ from saga._core.words import RunKey, RunStatus, UndoStatus
 from saga.errors import TooLarge, Undecodable
 
 _STATUSES = {status.value: status for status in RunStatus}
+_SPELLED = {status: status.value for status in RunStatus}  # `.value` is a slow property
 _UNDOS = {undo.value: undo for undo in UndoStatus}
+_fact = builder(RunFact)
 
 
 def fact_to_json(fact: RunFact) -> Json:
     """Return what stands in JSON for a fact; raises TooLarge for a refusal over its limit."""
     entry: Json = {
         "run": run_path(fact.step, fact.branch),
-        "status": fact.status.value,
+        "status": _SPELLED[fact.status],
         "at": format_time(fact.at),
         "attempts": fact.attempts,
     }
@@ -65,7 +70,7 @@ def fact_from_json(entry: object) -> RunFact:
     body = as_object(entry, "a run")
     run = read_run(body.get("run"))
     fan_out = number_in(body, "fan_out", most=DEFAULT_LIMITS.branches) if "fan_out" in body else None
-    return RunFact(
+    return _fact(
         step=run.step,
         branch=run.branch,
         status=word_in(body, "status", _STATUSES),
@@ -81,9 +86,14 @@ def fact_from_json(entry: object) -> RunFact:
 
 
 def read_run(value: object) -> RunKey:
-    step, _, branch = checked_name(value, "run").partition("/")
+    return _run_at(checked_name(value, "run"))
+
+
+@lru_cache(1024)
+def _run_at(path: str) -> RunKey:
+    step, _, branch = path.partition("/")
     if not step:
-        msg = f"run is {str(value)[:40]!r}: write it as 'service.function' or 'service.function/2of5'"
+        msg = f"run is {path[:40]!r}: write it as 'service.function' or 'service.function/2of5'"
         raise Undecodable(msg)
     return RunKey(step=step, branch=branch)
 

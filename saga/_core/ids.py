@@ -38,7 +38,8 @@ def event_id(saga_id: str, step: str, branch: str = "") -> str:
 
 def record_id(saga_id: str, step: str, branch: str, status: RunStatus) -> str:
     """Return the ID of a run record: `<saga_id>/<step>[/<branch>]#run-<status>`."""
-    return f"{event_id(saga_id, step, branch)}#run-{status.value}"
+    # Added to, not formatted or asked for its value: both are slow for a member of an enumeration.
+    return f"{event_id(saga_id, step, branch)}#run-" + status
 
 
 def run_message_id(saga_id: str, step: str, branch: str, kind: Kind) -> str:

@@ -6,7 +6,6 @@ Any order and repetition is legal: what is known of a run only rises, and a fina
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
@@ -24,9 +23,10 @@ from saga._core.bodies import (
     UndoFailed,
     Undone,
 )
+from saga._core.frozen import replace
 from saga._core.instance import Answer, Instance, Phase, UndoStep, freed
 from saga._core.plan import Topology
-from saga._core.words import RANK, Cause, Kind, RunKey, RunStatus
+from saga._core.words import RANK, Cause, Kind, Mark, RunKey, RunStatus
 
 
 def learn(topology: Topology | None, instance: Instance, received: Report) -> Instance:
@@ -51,6 +51,24 @@ def learn(topology: Topology | None, instance: Instance, received: Report) -> In
             return _learn_trouble(instance, received)
         case _:
             assert_never(received)
+
+
+def only_adds(topology: Topology, instance: Instance, received: Report) -> bool:
+    """Return whether a report does nothing but add a run to a saga that goes forward.
+
+    Nothing but its end can follow from it, so it may be learned together with the next one of this sort, and then
+    decided about once.
+    """
+    return (
+        isinstance(received, RunReported)
+        and received.fact.status is RunStatus.DONE
+        and (instance.phase is Phase.RUNNING or instance.phase is Phase.COMMITTED)
+        and instance.cause is None
+        and instance.stuck is None
+        and instance.mark is Mark.FREE
+        and not instance.undos
+        and not topology.plan.attempts
+    )
 
 
 def _with_obeyed(instance: Instance, service: str, command: Kind, number: int) -> Instance:
@@ -89,6 +107,8 @@ def _with_doubt(instance: Instance, received: InDoubt) -> Instance:
 
 
 def _without_doubts(instance: Instance, keys: Iterable[RunKey]) -> Instance:
+    if not instance.doubts:
+        return instance
     doubts = instance.doubts.difference(keys)
     if doubts == instance.doubts:
         return instance
@@ -111,16 +131,19 @@ def _with_answer(instance: Instance, service: str, answer: Answer) -> Instance:
 
 
 def _with_facts(topology: Topology | None, instance: Instance, facts: Iterable[RunFact]) -> Instance:
-    runs = dict(instance.runs)
+    runs: dict[RunKey, RunFact] = {}
     ended: list[RunKey] = []
     for fact in facts:
-        known = runs.get(fact.key)
+        key = fact.key
+        known = runs.get(key) or instance.runs.get(key)
         named = topology is None or fact.step in topology.steps or fact.step == topology.plan.start
         if named and (known is None or RANK[fact.status] > RANK[known.status]):
-            runs[fact.key] = fact
+            runs[key] = fact
             if fact.status in (RunStatus.DONE, RunStatus.REFUSED):
-                ended.append(fact.key)
-    return _without_doubts(replace(instance, runs=runs), ended)
+                ended.append(key)
+    if not runs:
+        return instance
+    return _without_doubts(replace(instance, runs={**instance.runs, **runs}), ended)
 
 
 def _with_undo(instance: Instance, key: RunKey, undo: UndoStep) -> Instance:

@@ -7,16 +7,18 @@ the shell calls handlers and stores the result in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from saga._core.bodies import Closed, Committed, InDoubt, RefusalData, Report, RunFact, TooLate, UndoFailed, Undone
+from saga._core.frozen import builder, replace
 from saga._core.plan import PlanStep, Topology, Undoing
-from saga._core.rows import GateRow, RunRow
+from saga._core.rows import GateRow, OutboxRow, RunRow
 from saga._core.words import Effects, GateState, Mark, RunKey, RunStatus, UndoStatus
 
 ERROR_CHARS = 200
+_fact = builder(RunFact)
 
 
 class Meeting(StrEnum):
@@ -61,7 +63,7 @@ class Turn:
 
     `release` says that held deliveries of the saga go on now. `kick` says that outside work is due at
     once in this process. `cancel_child` asks for the undo of the run's child saga. A run never stored (revision 0)
-    is inserted.
+    is inserted. `published` are the plain events of the handler that has led to this.
     """
 
     run: RunRow | None = None
@@ -71,6 +73,7 @@ class Turn:
     release: bool = False
     kick: bool = False
     cancel_child: RunKey | None = None
+    published: tuple[OutboxRow, ...] = ()
 
 
 # --- facts -----------------------------------------------------------------------------------------------
@@ -85,7 +88,7 @@ def fact_of(run: RunRow) -> RunFact:
     refusal = None
     if run.status is RunStatus.REFUSED:
         refusal = RefusalData(type=run.result_type, data=run.result or b"{}")
-    return RunFact(
+    return _fact(
         step=run.step,
         branch=run.branch,
         status=run.status,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
-from saga._core.words import Effects, StepKind, Takes
+from saga._core.words import Effects, RunKey, StepKind, Takes
+
+KEEP_MARGIN_CAP = timedelta(days=1)
 
 
 class Undoing(StrEnum):
@@ -96,7 +99,9 @@ class Topology:
 
     `scopes[event]` names the fan-out whose branches the event belongs to, `""` outside of one. `gathers[event]`
     are the steps that take something of every branch of the fan-out of `event`. `limited` says whether any
-    step has to be done within a time of its own.
+    step has to be done within a time of its own. `demands[event]` are the runs that an event outside of branches
+    asks for. `lifetime` is from a saga's start to its expiry, and `keep_margin` how long before it the participants
+    of an open one are told to keep its rows.
 
     `after[step]` are all steps a run of `step` can lead to, itself left out. `hosts_after[step]` are
     the services hosting `step` or one of those. `services` host at least one step. `sources[event]` are
@@ -114,6 +119,11 @@ class Topology:
     scopes: Mapping[str, str]
     gathers: Mapping[str, tuple[PlanStep, ...]]
     limited: bool
+    demands: Mapping[str, tuple[RunKey, ...]]
+    start: RunKey
+    lifetime: timedelta
+    forward_window: timedelta
+    keep_margin: timedelta
 
 
 def topology_of(plan: Plan) -> Topology:
@@ -133,6 +143,7 @@ def topology_of(plan: Plan) -> Topology:
     for step in plan.steps:
         for scope in dict.fromkeys(scopes[i.event] for i in step.inputs if i.takes is Takes.EVERY):
             gathers[scope] = (*gathers.get(scope, ()), step)
+    forward_window = timedelta(milliseconds=plan.forward_window_ms)
     return Topology(
         plan=plan,
         steps=steps,
@@ -145,6 +156,11 @@ def topology_of(plan: Plan) -> Topology:
         scopes=scopes,
         gathers=gathers,
         limited=any(step.within_ms for step in plan.steps),
+        demands={event: tuple(RunKey(step=step.name) for step in reacting.get(event, ())) for event in sources},
+        start=RunKey(step=plan.start),
+        lifetime=timedelta(milliseconds=plan.timeout_ms) + forward_window,
+        forward_window=forward_window,
+        keep_margin=min(KEEP_MARGIN_CAP, forward_window / 4),
     )
 
 

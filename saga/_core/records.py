@@ -28,6 +28,7 @@ from saga._core.bodies import (
 )
 from saga._core.facts import fact_from_json, fact_to_json, read_refusal, read_run, refusal_to_json
 from saga._core.fields import Json, clean_text, each, load_object, name_in, number_in, text_in, word_in
+from saga._core.frozen import builder
 from saga._core.ids import run_path
 from saga._core.times import format_time, parse_time
 from saga._core.words import Cause, Ending, Kind, RunKey, Standing
@@ -36,6 +37,7 @@ from saga.errors import Undecodable
 _ENDINGS = {ending.value: ending for ending in Ending}
 _CAUSES = {cause.value: cause for cause in Cause}
 _STANDINGS = {standing.value: standing for standing in Standing}
+_reported = builder(RunReported)
 _MARKING = {kind.value: kind for kind in (Kind.HOLD, Kind.RELEASE, Kind.KEEP)}
 
 
@@ -138,7 +140,7 @@ def _obeyed(body: Json) -> Obeyed:
 
 
 _READ_REPORT: dict[Kind, Callable[[Json], Report]] = {
-    Kind.RUN: lambda body: RunReported(fact=fact_from_json(body)),
+    Kind.RUN: lambda body: _reported(fact=fact_from_json(body)),
     Kind.CLOSED: _closed,
     Kind.COMMITTED: _committed,
     Kind.UNDONE: _undone,

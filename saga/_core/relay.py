@@ -3,6 +3,7 @@
 The rules:
 
 1. A row is in hand from the moment it is taken until it is deleted or forgotten; a row in hand is not taken again.
+   A row of a shard is never taken: its owner publishes it.
 2. A row is deleted once every message of it is acknowledged, never before.
 3. A row with a failed message, or one there is no room for, is forgotten: it still lies in the database, and
    the sweep comes for it when it is old enough.
@@ -17,8 +18,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from saga._core.envelope import Message
+from saga._core.frozen import builder
+from saga._core.plain import with_sequence
 from saga._core.rows import OutboxRow
 from saga._core.topics import RUNS
+
+_message = builder(Message)
 
 
 class Pace(StrEnum):
@@ -50,15 +55,15 @@ def messages_of(row: OutboxRow) -> tuple[Message, ...]:
     key = row.aggregateid.encode()
     messages: list[Message] = []
     if row.payload is not None:
-        messages.append(Message(topic=row.aggregatetype, key=key, value=row.payload, headers=row.headers))
+        messages.append(_message(topic=row.aggregatetype, key=key, value=row.payload, headers=with_sequence(row)))
     if row.record is not None:
-        messages.append(Message(topic=RUNS, key=key, value=row.record, headers=row.record_headers))
+        messages.append(_message(topic=RUNS, key=key, value=row.record, headers=row.record_headers))
     return tuple(messages)
 
 
 def consider(rows: Sequence[OutboxRow], in_hand: AbstractSet[int], limit: int) -> Offer:
     """Return what to take of `rows` while at most `limit` may be in hand; rows in hand already are left out."""
-    new = [row for row in rows if row.seq not in in_hand]
+    new = [row for row in rows if row.seq not in in_hand and row.shard is None]
     room = max(0, limit - len(in_hand))
     return Offer(taken=tuple(new[:room]), refused=max(0, len(new) - room))
 

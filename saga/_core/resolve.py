@@ -37,6 +37,7 @@ from saga._core.handlers import (
 from saga._core.plan import Undoing
 from saga._core.start import START, Start
 from saga._core.step import CompensationDeclaration, Joining, Nothing, StepDeclaration
+from saga._core.subscribing import resolved
 from saga._core.upcasting import check_ways, upcasters_of
 from saga._core.words import Effects, Takes
 from saga.errors import DeclarationError
@@ -57,6 +58,7 @@ def resolve(service: Service) -> ServiceDefinition:
         ),
         upcasters=upcasters,
         locks=tuple(service.declared.locks),
+        subscribers=resolved(service.declared.subscribers, (s.name for s in service.declared.steps), upcasters),
     )
     _check_wire_types((definition,))
     check_ways(service.name, upcasters, _events_of(definition))
@@ -248,7 +250,7 @@ def _starts(service: Service, upcasters: Upcasters) -> tuple[StartDefinition, ..
 
 
 def _events_of(definition: ServiceDefinition) -> list[type[Event]]:
-    events = [start.event for start in definition.starts]
+    events = [start.event for start in definition.starts] + [each.event for each in definition.subscribers]
     for step in definition.steps:
         events += (step.input, *(taken.event for taken in step.inputs), *step.emits)
     return events
@@ -260,6 +262,7 @@ def _check_wire_types(definitions: Iterable[ServiceDefinition]) -> None:
     for definition in definitions:
         used: list[tuple[str, type[Event | Refusal]]] = [(start.name, start.event) for start in definition.starts]
         used += [(received.name, received.event) for received in definition.receives]
+        used += [(subscriber.name, subscriber.event) for subscriber in definition.subscribers]
         for step in definition.steps:
             used += [(step.name, event) for event in (*(taken.event for taken in step.inputs), *step.emits)]
             used += [(step.name, refusal) for refusal in step.refuses]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from saga._core.audit import AuditRow
+from saga._core.copying import replaced
 from saga._core.envelope import Delivery
 from saga._core.words import GateState, Mark, Priority, Reason, RunKey, RunStatus, UndoStatus
 
@@ -103,7 +104,8 @@ class OutboxRow:
 
     `seq` is 0 until stored. With `payload=None` there is no event and only the record is published.
     `headers` and `record_headers` are the complete Kafka headers of the two messages. The record goes to
-    topic `saga.runs` under the same key.
+    topic `saga.runs` under the same key. A row with a `shard` is a plain event with a key: it is published by the
+    shard's owner alone, in the order of `seq`.
     """
 
     id: str
@@ -115,7 +117,13 @@ class OutboxRow:
     record: bytes | None = None
     record_headers: tuple[tuple[str, bytes], ...] = ()
     service: str
+    shard: int | None = None
     seq: int = 0
+
+
+def numbered(rows: Sequence[OutboxRow], seqs: Sequence[int]) -> list[OutboxRow]:
+    """Return outbox rows with the `seq`s they have been stored under, in the same order."""
+    return [replaced(row, seq=seq) for row, seq in zip(rows, seqs, strict=True)]
 
 
 DeliveryKey = tuple[str, str, str, str]
@@ -151,6 +159,25 @@ class DeliveryRow:
         return (self.service, self.saga_id, self.step, self.message_id)
 
 
+InboxKey = tuple[date, str, str]
+"""day, message, subscriber."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxRow:
+    """Say that a subscriber has taken a plain event from the log; `day` is that of the event's own time, in UTC."""
+
+    service: str
+    day: date
+    message_id: str
+    subscriber: str
+
+    @property
+    def key(self) -> InboxKey:
+        """Return what names the entry inside its service."""
+        return (self.day, self.message_id, self.subscriber)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """Hold everything one participant transaction writes; stored in one statement, all or nothing.
@@ -168,6 +195,7 @@ class Changes:
     update_deliveries: tuple[DeliveryRow, ...] = ()
     delete_deliveries: tuple[int, ...] = ()
     release: tuple[str, ...] = ()
+    inbox: tuple[InboxRow, ...] = ()
 
 
 RunId = tuple[str, str, str]
@@ -181,6 +209,7 @@ class Snapshot:
     now: datetime
     gates: Mapping[str, GateRow] = field(default_factory=dict[str, GateRow])
     runs: Mapping[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
+    inbox: frozenset[InboxKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,12 @@ class Starter(Protocol):
         """Write the start run and its event; inside `connection`'s transaction when one is given."""
         ...
 
+    def start_here(
+        self, start: Start[Any], event: Event, *, key: str | None, tenant: str, priority: Priority, connection: Any
+    ) -> Any:
+        """Do the same inside the transaction of a connection that blocks, in the calling thread."""
+        ...
+
 
 class Start(Generic[Started]):
     """Be how a service starts one saga; calling it starts a saga in the app bound last.
@@ -93,14 +99,34 @@ class Start(Generic[Started]):
         `when_open` says; nobody waits inside of an open transaction, there HOLD refuses too. Raises NotRunning
         outside of a running app.
         """
+        starter = self._starter_for(event)
+        return await starter.start(self, event, key=key, tenant=tenant, priority=priority, connection=connection)
+
+    def sync(
+        self,
+        event: Started,
+        *,
+        connection: Any,
+        key: str | None = None,
+        tenant: str = "",
+        priority: Priority = Priority.NORMAL,
+    ) -> Any:
+        """Start a saga inside a synchronous transaction, without `await` and in any thread; return its handle.
+
+        `connection` is a sync Session or Connection of SQLAlchemy, a sync one of psycopg, or one of sqlite3. All
+        else is as for a call; the app that runs the service may run in another thread.
+        """
+        starter = self._starter_for(event)
+        return starter.start_here(self, event, key=key, tenant=tenant, priority=priority, connection=connection)
+
+    def _starter_for(self, event: Event) -> Starter:
         if type(event) is not self.event:
             msg = f"{self.name} ({self.saga}): starts with {self.event.__qualname__}, not {type(event).__qualname__}"
             raise DeclarationError(msg)
         if not self._starters:
             msg = f"{self.name} ({self.saga}): no app is running this service; start sagas inside `async with app:`"
             raise NotRunning(msg)
-        starter = self._starters[-1]
-        return await starter.start(self, event, key=key, tenant=tenant, priority=priority, connection=connection)
+        return self._starters[-1]
 
     def __repr__(self) -> str:
         """Name the start."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from saga.errors import Undecodable
 
 _SHORTEST = len("2025-01-31T12:00:00Z")
+_REMEMBERED = 4096
+"""A batch has one time, and all messages of a saga have its expiry."""
 
 
+@lru_cache(_REMEMBERED)
 def format_time(time: datetime) -> str:
     """Return `time` as `2025-01-31T12:00:00.000000Z` (RFC 3339 section 5.6), always in UTC.
 
@@ -28,13 +32,18 @@ def parse_time(text: str, what: str) -> datetime:
     Reads RFC 3339 section 5.6 `date-time` with any offset; digits below the microsecond are dropped,
     a leap second (`:60`) is not read. Raises Undecodable.
     """
-    if not _has_shape(text):
-        raise Undecodable(_complaint(text, what))
     try:
-        time = datetime.fromisoformat(text.upper())
-        return time if time.tzinfo is UTC else time.astimezone(UTC)
+        return _time_in(text)
     except (ValueError, OverflowError):
         raise Undecodable(_complaint(text, what)) from None
+
+
+@lru_cache(_REMEMBERED)
+def _time_in(text: str) -> datetime:
+    if not _has_shape(text):
+        raise ValueError(text)
+    time = datetime.fromisoformat(text.upper())
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
 
 
 def _has_shape(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from saga._core.words import Priority
 
 URGENT = ".urgent"
+EVENTS = ".events"
 RUNS = "saga.runs"
 OUTCOMES = "saga.outcomes"
 PLANS = "saga.plans"
@@ -14,7 +15,7 @@ BREAKERS = "saga.breakers"
 
 def events_topic(service: str, lane: Priority = Priority.NORMAL) -> str:
     """Return the topic a service's events of one lane are published on."""
-    return in_lane(f"{service}.events", lane)
+    return in_lane(service + EVENTS, lane)
 
 
 def commands_topic(service: str, lane: Priority = Priority.NORMAL) -> str:

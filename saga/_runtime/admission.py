@@ -18,10 +18,11 @@ async def admit(fleet: Fleet, start: Start[Any], topology: Topology, *, may_wait
         return
     needed = sorted({step.calls for step in topology.plan.steps} - {""})
     holds = start.when_open is WhenOpen.HOLD and may_wait
-    end = anyio.current_time() + (start.hold_seconds if holds else 0.0)
+    # Who may not wait may be in a thread without an event loop, and so without its clock.
+    end = anyio.current_time() + start.hold_seconds if holds else None
     while (out := fleet.out(needed)) is not None:
         name, seconds = out
-        left = end - anyio.current_time()
+        left = 0.0 if end is None else end - anyio.current_time()
         if left <= 0:
             msg = (
                 f"{start.name} ({start.saga}): {name} does not answer, and when_open={start.when_open}; "

@@ -17,7 +17,7 @@ from saga._core.run import Run
 from saga._core.step import NotFound
 from saga._core.words import Purpose
 from saga._runtime.beating import Hold
-from saga._runtime.handlers import Result, answer_of, call, checked
+from saga._runtime.handlers import Result, answer_in, call
 from saga._runtime.inputs import inputs_of_run
 from saga._runtime.trouble import HandlerTrouble
 from saga.ports import SpanKind, Tracer
@@ -91,5 +91,5 @@ def _given(topology: Topology, run: RunRow, question: Question) -> Run:
 def _heard(raw: object, step: StepDefinition, question: Question) -> Heard:
     if question is Question.PROBE and isinstance(raw, NotFound):
         return Heard(answer=raw, outcome=CallOutcome.ANSWERED)
-    result = checked(raw, step)
-    return Heard(answer=answer_of(result, step), result=result, outcome=CallOutcome.ANSWERED)
+    result, answer = answer_in(raw, step)
+    return Heard(answer=answer, result=result, outcome=CallOutcome.ANSWERED)

@@ -15,9 +15,10 @@ from saga._core.rows import Snapshot
 from saga._core.words import GateState
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import end_turn
-from saga._runtime.items import AsideItem, EndItem, StepItem
+from saga._runtime.items import AsideItem, EndItem, PlainItem, StepItem
 from saga._runtime.locking import LockWaits, let_go
 from saga._runtime.pending import PendingWork
+from saga._runtime.plain import give_up_plain, inbox_keys, meet_plain, put_plain_aside
 from saga._runtime.sorting import buried
 from saga._runtime.steps import Trouble, give_up, meet_step, wait_alone
 from saga._runtime.trouble import HandlerTrouble
@@ -27,7 +28,7 @@ from saga.ports import Claim, UnitOfWork
 
 log = logging.getLogger("saga")
 
-BatchItem = StepItem | EndItem | AsideItem
+BatchItem = StepItem | EndItem | AsideItem | PlainItem
 
 PAUSE_CAP_SECONDS = 5.0
 ALONE_TRIES = 20
@@ -82,17 +83,19 @@ class BatchRunner:
         """Commit as many items from the front as the time budget allows and return the rest."""
         context = self._context
         claim = self._claim(items)
-        run_ids = [item.run_id for item in items if not isinstance(item, AsideItem)]
+        run_ids = [item.run_id for item in items if not isinstance(item, AsideItem | PlainItem)]
+        inbox = inbox_keys(items) if context.definition.subscribers else ()
         began = anyio.current_time()
         left: list[BatchItem] = []
         async with context.store.unit(claim) as unit:
-            seen = await unit.read(claim.sagas, run_ids)
-            writing = Writing(now=seen.now)
-            for position, item in enumerate(items):
-                if position and anyio.current_time() - began > context.tuning.batch_budget_seconds:
-                    left = items[position:]
-                    break
-                await self._one(unit, seen, writing, item)
+            seen = await unit.read(claim.sagas, run_ids, inbox)
+            with anyio.CancelScope() as scope:
+                writing = Writing(now=seen.now, scope=scope)
+                for position, item in enumerate(items):
+                    if position and anyio.current_time() - began > context.tuning.batch_budget_seconds:
+                        left = items[position:]
+                        break
+                    await self._one(unit, seen, writing, item)
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
         return left
@@ -102,6 +105,9 @@ class BatchRunner:
             writing.used_rows.append(item.row)
         match item:
             case AsideItem():
+                if item.day is not None:
+                    put_plain_aside(self._context, seen, writing, item, item.day)
+                    return
                 gate = seen.gates.get(item.saga_id) if item.is_parked_event else None
                 if gate is not None and gate.state is GateState.CLOSED:
                     self._context.count(Meeting.TURNED_AWAY.value)
@@ -111,6 +117,8 @@ class BatchRunner:
                 await self._end(unit, seen, writing, item)
             case StepItem():
                 await meet_step(self._context, self._pending, unit, seen, writing, item)
+            case PlainItem():
+                await meet_plain(self._context, unit, seen, writing, item)
             case _:
                 assert_never(item)
 
@@ -125,7 +133,7 @@ class BatchRunner:
             raise Trouble(item, trouble) from trouble
         if ended is not None:
             writing.updates[item.run_id] = ended
-            writing.ended.append(item.run_id[0])
+            writing.ended[item.run_id] = item.outcome.ending
 
     def _claim(self, items: Sequence[BatchItem]) -> Claim:
         sagas = sorted({saga_id for item in items if (saga_id := _gated(item))})
@@ -193,7 +201,7 @@ class BatchRunner:
         context, item = self._context, trouble.item
         claim = self._claim([item])
         async with context.store.unit(claim) as unit:
-            seen = await unit.read(claim.sagas, [item.run_id])
+            seen = await unit.read(claim.sagas, [item.run_id], inbox_keys([item]))
             writing = Writing(now=seen.now)
             if item.row is not None:
                 writing.used_rows.append(item.row)
@@ -209,6 +217,9 @@ class BatchRunner:
         if isinstance(reason, LockWaits):
             assert isinstance(item, StepItem)
             await wait_alone(context, unit, seen, writing, item, reason)
+        elif isinstance(item, PlainItem):
+            assert isinstance(reason, HandlerTrouble)
+            give_up_plain(context, seen, writing, item, reason)
         else:
             give_up(context, seen, writing, item, reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 
 import anyio
@@ -48,6 +49,7 @@ from saga._runtime.handlers import (
     raise_if_store,
 )
 from saga._runtime.inputs import Values
+from saga._runtime.publishing import Publishing, cause_id_of, publishing_of
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.turns import write_turn
 from saga.errors import Conflict, Contended, StoreError, StoreUnavailable
@@ -72,10 +74,12 @@ def _trouble(error: Exception) -> HandlerTrouble:
     return error if isinstance(error, HandlerTrouble) else HandlerTrouble(error)
 
 
-async def _compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork | None) -> None:
+async def _compensation(
+    step: StepDefinition, run: RunRow, unit: UnitOfWork | None, outgoing: Publishing | None = None
+) -> None:
     """Call a run's compensation; whatever goes wrong around it is a failed attempt."""
     try:
-        await call_compensation(step, run, unit)
+        await call_compensation(step, run, unit, outgoing)
     except Exception as error:
         raise _trouble(error) from error
 
@@ -133,6 +137,9 @@ class Caller:
         else:
             await self._act(topology, step, hold)
 
+    def _outgoing(self, run: RunRow, part: str, now: datetime) -> Publishing:
+        return publishing_of(self._context, run, part, now=now, causation_id=cause_id_of(run))
+
     def _memory(self, called: StepDefinition | CompensationDefinition) -> Memory:
         return memory_of(called, self._context.lease_seconds)
 
@@ -147,13 +154,18 @@ class Caller:
         self._called(hold.run, heard.outcome if heard else None)
 
         async def decide(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
-            answer = forgotten(memory) if heard is None else await self._meaning(unit, step, taken, heard, seen.now)
+            outgoing = self._outgoing(current, "recorded", seen.now)
+            if heard is None:
+                answer: AnswerFromOutside = forgotten(memory)
+            else:
+                answer = await self._meaning(unit, step, taken, heard, seen.now, outgoing)
             if isinstance(answer, Unanswerable):
                 self._context.count("in_doubt")
                 log.error("%s of %s is in doubt and needs a person: %s", current.step, current.saga_id, answer.reason)
             row = current if asked is Question.CALL else as_before(taken, current)
             gate = seen.gates.get(current.saga_id)
-            return answered(topology, row, gate, seen.runs.values(), answer, seen.now)
+            turn = answered(topology, row, gate, seen.runs.values(), answer, seen.now)
+            return replace(turn, published=tuple(outgoing.rows)) if outgoing.rows else turn
 
         try:
             await self._store(topology, taken.run, decide)
@@ -164,7 +176,13 @@ class Caller:
             await self._store(topology, taken.run, decide)
 
     async def _meaning(
-        self, unit: UnitOfWork, step: StepDefinition, taken: TakenRun, heard: Heard, now: datetime
+        self,
+        unit: UnitOfWork,
+        step: StepDefinition,
+        taken: TakenRun,
+        heard: Heard,
+        now: datetime,
+        outgoing: Publishing,
     ) -> AnswerFromOutside:
         """Return what was heard as an answer, its rows written by `recorded`; raises _RecordedRaised."""
         memory = self._memory(step)
@@ -176,7 +194,7 @@ class Caller:
             return self._raised(step, taken.run, heard.error, heard.answer, now)
         if step.recorded is not None and isinstance(heard.result, Event | list):
             try:
-                await self._record(step, unit, taken.run, heard.result)
+                await self._record(step, unit, taken.run, heard.result, outgoing)
             except HandlerTrouble as trouble:
                 raise _RecordedRaised(trouble) from trouble
         return heard.answer
@@ -189,9 +207,13 @@ class Caller:
         after = following(self._context, step, run, error, first_at=since, now=now, what=run.step, text=text)
         return Raised(error=text, attempts=after.attempts, retry_at=after.retry_at)
 
-    async def _record(self, step: StepDefinition, unit: UnitOfWork, run: RunRow, result: Result) -> None:
+    async def _record(
+        self, step: StepDefinition, unit: UnitOfWork, run: RunRow, result: Result, outgoing: Publishing
+    ) -> None:
         assert step.recorded is not None
-        given = Run(saga_id=run.saga_id, step=run.step, branch=run.branch, tenant=run.tenant, door=unit)
+        given = Run(
+            saga_id=run.saga_id, step=run.step, branch=run.branch, tenant=run.tenant, door=unit, outgoing=outgoing
+        )
         values: Values = {Binding.RESULT: result}
         try:
             await call(step.recorded, (Binding.RESULT, Binding.RUN), values, given, step.timeout_seconds)
@@ -220,13 +242,15 @@ class Caller:
                         return
 
                 async def succeed(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
-                    if undo.effects is Effects.LOCAL:
-                        try:
-                            await _compensation(step, current, unit)
-                        except HandlerTrouble as trouble:
-                            raise_if_store(trouble)
-                            raise
-                    return compensated(current, seen.now)
+                    if undo.effects is not Effects.LOCAL:
+                        return compensated(current, seen.now)
+                    outgoing = self._outgoing(current, "compensation", seen.now)
+                    try:
+                        await _compensation(step, current, unit, outgoing)
+                    except HandlerTrouble as trouble:
+                        raise_if_store(trouble)
+                        raise
+                    return replace(compensated(current, seen.now), published=tuple(outgoing.rows))
 
                 await self._store(topology, run, succeed)
             except HandlerTrouble as trouble:

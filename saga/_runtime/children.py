@@ -20,8 +20,9 @@ from saga._core.run import Ended, Run
 from saga._core.start import START
 from saga._core.words import Ending, RunKey, RunStatus
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import answer_of, call, checked, payload_of
+from saga._runtime.handlers import answer_in, call, payload_of
 from saga._runtime.items import EndItem
+from saga._runtime.publishing import Publishing, publishing_of
 from saga._runtime.trouble import HandlerTrouble
 from saga.errors import PlanUnknown
 from saga.ports import SpanKind, UnitOfWork
@@ -86,20 +87,26 @@ async def parent_turn(
     if topology is None:
         raise HandlerTrouble(PlanUnknown(f"plan {run.plan[:12]} of the parent saga {run.saga_id} is not known here"))
     emitted = None
+    outgoing = publishing_of(context, run, "completed", now=now, causation_id=item.envelope.id)
     if waits_for_child(run) and item.outcome.ending is Ending.COMPLETED:
         assert ended is not None
         plan = topology.plan
-        emitted = await _completed(context.step(plan.saga, plan.version, run.step), unit, run, ended)
-    return run, topology, child_ended(run, item.outcome, emitted, now)
+        emitted = await _completed(context.step(plan.saga, plan.version, run.step), unit, run, ended, outgoing)
+    turn = child_ended(run, item.outcome, emitted, now)
+    return run, topology, replace(turn, published=tuple(outgoing.rows))
 
 
-async def _completed(step: StepDefinition, unit: UnitOfWork, run: RunRow, ended: Ended) -> Emitted:
+async def _completed(
+    step: StepDefinition, unit: UnitOfWork, run: RunRow, ended: Ended, outgoing: Publishing
+) -> Emitted:
     if step.child is None or step.child.completed is None:
         return Emitted(type="", payload=b"")
-    given = Run(saga_id=run.saga_id, step=run.step, branch=run.branch, tenant=run.tenant, door=unit)
+    given = Run(
+        saga_id=run.saga_id, step=run.step, branch=run.branch, tenant=run.tenant, door=unit, outgoing=outgoing
+    )
     bindings = (Binding.INPUT, Binding.RUN)
     raw = await call(step.child.completed, bindings, {Binding.INPUT: ended}, given, step.timeout_seconds)
-    answer = answer_of(checked(raw, step), step)
+    _, answer = answer_in(raw, step)
     assert isinstance(answer, Emitted)
     return answer
 

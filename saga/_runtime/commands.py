@@ -18,6 +18,7 @@ from saga._runtime.context import ServiceContext
 from saga._runtime.failing import following
 from saga._runtime.handlers import call_compensation, is_broken, raise_if_store
 from saga._runtime.items import CommandItem
+from saga._runtime.publishing import publishing_of
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.turns import write_turn
 from saga.errors import Gone, StoreError
@@ -163,13 +164,15 @@ class CommandRunner:
         attributes = {"saga.id": decided.run.saga_id, "saga.step": decided.run.step}
         name = f"compensate {decided.run.step}"
         with self._context.tracer.span(name, SpanKind.INTERNAL, traceparent, attributes) as span:
+            run = replace(decided.run, traceparent=span.traceparent)
+            outgoing = publishing_of(self._context, run, "compensation", now=seen.now, causation_id=item.envelope.id)
             try:
-                await call_compensation(step, decided.run, unit)
+                await call_compensation(step, decided.run, unit, outgoing)
             except HandlerTrouble as trouble:
                 span.fail(trouble.error)
                 raise_if_store(trouble)
                 raise
-        return _with_gate(compensated(decided.run, seen.now), decided)
+        return replace(_with_gate(compensated(decided.run, seen.now), decided), published=tuple(outgoing.rows))
 
 
 def _held(service: str, item: CommandItem, now: datetime) -> Changes:

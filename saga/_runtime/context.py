@@ -8,14 +8,17 @@ from random import Random
 
 from saga._core.definition import ServiceDefinition, StartDefinition, StepDefinition
 from saga._core.events import Refusal
+from saga._core.inbox import INBOX_DAYS
 from saga._core.limits import Limits
 from saga._core.rows import OutboxRow
 from saga._runtime.alarm import Alarm
+from saga._runtime.capping import RowCapWatch
 from saga._runtime.endings import Endings
 from saga._runtime.fleet import Fleet
 from saga._runtime.planbook import PlanBook
+from saga._runtime.routes import Routes
 from saga._runtime.throttle import Throttle, throttles_of
-from saga.ports import ParticipantStore, Tracer
+from saga.ports import OpenRows, ParticipantStore, Tracer
 
 HandOver = Callable[[Sequence[OutboxRow]], None]
 
@@ -25,11 +28,12 @@ class Tuning:
     """Hold the numbers a service runs with; every wait and every queue is bounded by one of them.
 
     An outside call is leased for three times `beat_seconds`; while it is under way its process moves the lease on
-    with every beat. One whose process has missed three beats is taken over.
+    with every beat. One whose process has missed three beats is taken over. A plain event older than `inbox_days` is
+    not handled any more; keep them longer than topics keep their messages.
     """
 
     batch_cap: int = 128
-    batch_budget_seconds: float = 0.02
+    batch_budget_seconds: float = 0.1
     lock_timeout_seconds: float = 0.01
     fetch_timeout_seconds: float = 1.0
     commit_every_seconds: float = 0.1
@@ -42,6 +46,7 @@ class Tuning:
     calls_in_flight: int = 64
     drain_seconds: float = 10.0
     contention_pause_seconds: float = 0.05
+    inbox_days: int = INBOX_DAYS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +59,7 @@ class ServiceContext:
     definition: ServiceDefinition
     store: ParticipantStore
     hand_over: HandOver
-    expect: HandOver
+    expect: Callable[[OpenRows], None]
     plans: PlanBook
     tracer: Tracer
     rng: Random
@@ -71,6 +76,8 @@ class ServiceContext:
     endings: Endings = field(default_factory=Endings)
     counts: dict[str, int] = field(default_factory=dict[str, int])
     said: set[str] = field(default_factory=set[str])
+    routes: Routes = field(default_factory=Routes)
+    caps: RowCapWatch = field(default_factory=RowCapWatch)
 
     def __post_init__(self) -> None:
         """Index the definition."""

@@ -21,6 +21,7 @@ from saga._runtime.children import parent_turn
 from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import call_end, raise_if_store
 from saga._runtime.items import EndItem
+from saga._runtime.publishing import publishing_of
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
 from saga.errors import Undecodable
@@ -41,18 +42,22 @@ async def end_turn(
     end: Ended | None = None
     attributes = {"saga.id": start.saga_id, "saga.ending": item.outcome.ending.value}
     name = f"process {item.delivery.topic}"
-    with context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes):
+    with context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes) as span:
         if item.start is not None and item.start.on_end is not None:
             try:
                 end = _ended(context, item.start, start, item.outcome)
             except (ValidationError, Undecodable) as error:
                 raise HandlerTrouble(error) from error
-            run = Run(saga_id=start.saga_id, step=start.step, tenant=start.tenant, door=unit)
+            # A saga that was stuck ends a second time, and what is published then is something else.
+            told, part = replace(start, traceparent=span.traceparent), f"on_end-{item.outcome.ending.value}"
+            outgoing = publishing_of(context, told, part, now=writing.now, causation_id=item.envelope.id)
+            run = Run(saga_id=start.saga_id, step=start.step, tenant=start.tenant, door=unit, outgoing=outgoing)
             try:
                 await call_end(item.start.on_end, end, run)
             except HandlerTrouble as trouble:
                 raise_if_store(trouble)
                 raise
+            writing.outbox.extend(outgoing.rows)
     await _end_parent(context, unit, item, start, writing)
     return replace(start, outcome=encode_outcome(item.outcome))
 
@@ -88,6 +93,7 @@ async def _end_parent(
     if turn.emit is not None:
         writing.outbox.extend(emit.ended_run(turn.emit, topology.plan, writing.now, run.traceparent))
     writing.outbox.extend(emit.report(report, service=context.service, about=about) for report in turn.reports)
+    writing.outbox.extend(turn.published)
 
 
 def _is_news(start: RunRow, outcome: Outcome) -> bool:

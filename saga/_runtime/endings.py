@@ -4,36 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import anyio
 
+from saga._core.rows import RunRow
+
+REMEMBERED = 10_000
+PATIENCE_FIRST_SECONDS = 0.1
+PATIENCE_CAP_SECONDS = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """Be what everybody who waits for one saga waits for: `told`, and then the start row with its outcome."""
+
+    told: anyio.Event = field(default_factory=anyio.Event)
+    row: RunRow | None = None
+    waiters: int = 0
+
 
 class Endings:
-    """Wake whoever waits for a saga; nothing is kept for a saga nobody waits for."""
+    """Wake whoever waits for a saga, with the row that says how it ended.
 
-    def __init__(self) -> None:
+    Of what this process has started it remembers the last ten thousand, so that nobody has to ask the database for
+    what has just been written here; of the rest it keeps nothing that nobody waits for.
+    """
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
         """Start with nobody waiting."""
-        self._waiting: dict[str, tuple[anyio.Event, int]] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._here: dict[str, RunRow | None] = {}
+        self._remembered = remembered
+        self._patience_seconds = PATIENCE_FIRST_SECONDS
 
     def __len__(self) -> int:
         """Return how many sagas are waited for."""
         return len(self._waiting)
 
+    @property
+    def patience_seconds(self) -> float:
+        """Return how long to wait to be told before the database is asked.
+
+        An outcome reaches one replica of the service. The more are told here in a row, the longer the wait; the first
+        that was not makes it a tenth of a second again.
+        """
+        return self._patience_seconds
+
+    def found(self) -> None:
+        """Take note that a saga had ended whose end nobody has told here."""
+        self._patience_seconds = PATIENCE_FIRST_SECONDS
+
+    def began(self, saga_id: str) -> None:
+        """Remember that a saga has just been started here, and so has not ended yet."""
+        self._here[saga_id] = None
+        if len(self._here) > self._remembered:
+            del self._here[next(iter(self._here))]
+
+    def is_open(self, saga_id: str) -> bool:
+        """Return whether a saga was started here and nothing has been heard of its end: no proof that there is none."""
+        return saga_id in self._here and self._here[saga_id] is None
+
     @contextmanager
-    def waiting(self, saga_id: str) -> Generator[anyio.Event]:
-        """Lend the event that `tell` sets, for as long as the context lasts."""
-        told, waiters = self._waiting.get(saga_id, (anyio.Event(), 0))
-        self._waiting[saga_id] = (told, waiters + 1)
+    def waiting(self, saga_id: str) -> Generator[Waiting]:
+        """Lend what `tell` sets, for as long as the context lasts; it is told at once of an end that is remembered."""
+        waiting = self._waiting.setdefault(saga_id, Waiting())
+        waiting.waiters += 1
+        if (row := self._here.get(saga_id)) is not None:
+            waiting.row = row
+            waiting.told.set()
         try:
-            yield told
+            yield waiting
         finally:
-            told, waiters = self._waiting[saga_id]
-            if waiters > 1:
-                self._waiting[saga_id] = (told, waiters - 1)
-            else:
+            waiting.waiters -= 1
+            if not waiting.waiters:
                 del self._waiting[saga_id]
 
-    def tell(self, saga_id: str) -> None:
-        """Wake everybody who waits for the saga; does not block."""
-        if saga_id in self._waiting:
-            self._waiting[saga_id][0].set()
+    def tell(self, row: RunRow, *, final: bool) -> None:
+        """Wake everybody who waits for the saga of a start row that has its outcome; does not block.
+
+        An ending that is not `final` may be followed by another one and is not remembered.
+        """
+        if row.saga_id in self._here:
+            if final:
+                self._here[row.saga_id] = row
+            else:
+                del self._here[row.saga_id]
+        waiting = self._waiting.get(row.saga_id)
+        if waiting is not None:
+            self._patience_seconds = min(PATIENCE_CAP_SECONDS, self._patience_seconds * 1.1)
+            waiting.row = row
+            waiting.told.set()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import assert_never
 
 from saga._core import emit
@@ -17,9 +18,10 @@ from saga._core.coordinator import Due, decide
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
 from saga._core.emit import COORDINATOR, About
 from saga._core.envelope import Envelope
+from saga._core.frozen import replace
 from saga._core.ids import child_id_of
-from saga._core.instance import Instance, freed, instance_of, instance_row, kept_until
-from saga._core.learning import learn_unplanned
+from saga._core.instance import Instance, freed, instance_of, instance_row, kept_until, new_instance
+from saga._core.learning import learn, learn_unplanned, only_adds
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
 from saga._core.verbs import Verb
@@ -42,6 +44,7 @@ class Folded:
     """Hold the row to store for one saga and what is to be sent with it."""
 
     row: InstanceRow
+    instance: Instance
     outbox: tuple[OutboxRow, ...]
 
 
@@ -55,9 +58,16 @@ class Folder:
         self.histories: dict[str, History] = {}
 
     def fold(
-        self, saga_id: str, stored: InstanceRow | None, told: Sequence[Told], now: datetime, *, due: bool
+        self,
+        saga_id: str,
+        stored: InstanceRow | None,
+        told: Sequence[Told],
+        now: datetime,
+        *,
+        due: bool,
+        known: Instance | None = None,
     ) -> Folded | None:
-        """Return what to write for one saga, None when nothing follows.
+        """Return what to write for one saga, None when nothing follows; `known` is the instance in `stored`.
 
         A record for an unknown saga past its expiry is dropped: its saga was pruned long ago.
         """
@@ -67,7 +77,7 @@ class Folder:
             log.info("a record of unknown saga %s came after its expiry and is dropped", saga_id)
             return None
         plan_hash = stored.plan if stored is not None else told[0][0].plan
-        before = instance_of(stored) if stored is not None else _new(saga_id, told, now)
+        before = known or (instance_of(stored) if stored is not None else _new(saga_id, told, now))
         topology = self._plans.topology(plan_hash)
         inside = _first_inside(topology, before, told)
         if inside is not None and inside.plan != plan_hash:
@@ -75,7 +85,10 @@ class Folder:
         if topology is None:
             return self._unplanned(before, stored, told, plan_hash, now)
         instance, effects = _primed(before, told, inside), list[Effect]()
-        for _, report, _ in told:
+        for (_, report, _), then in zip_longest(told, told[1:]):
+            if then is not None and all(only_adds(topology, instance, each) for each in (report, then[1])):
+                instance = learn(topology, instance, report)
+                continue
             decision = decide(topology, instance, report, now)
             instance = decision.instance
             effects.extend(decision.effects)
@@ -94,7 +107,7 @@ class Folder:
         partition = stored.partition if stored is not None else told[0][2]
         revision = stored.revision if stored is not None else 0
         row = self._instance(topology, instance, tenant=tenant, partition=partition, revision=revision)
-        return Folded(row=row, outbox=self._rows(topology, instance, tenant, effects, now))
+        return Folded(row=row, instance=instance, outbox=self._rows(topology, instance, tenant, effects, now))
 
     def act(self, stored: InstanceRow, verb: Verb, now: datetime) -> tuple[Folded, tuple[Verb, ...]]:
         """Return what to write once a person has spoken, and the verb for each run it stands for; raises VerbRefused.
@@ -113,17 +126,17 @@ class Folder:
             instance = decision.instance
             effects.extend(decision.effects)
         if instance == before and not effects:
-            return Folded(row=stored, outbox=()), verbs
+            return Folded(row=stored, instance=before, outbox=()), verbs
         row = self._instance(
             topology, instance, tenant=stored.tenant, partition=stored.partition, revision=stored.revision
         )
-        return Folded(row=row, outbox=self._rows(topology, instance, stored.tenant, effects, now)), verbs
+        outbox = self._rows(topology, instance, stored.tenant, effects, now)
+        return Folded(row=row, instance=instance, outbox=outbox), verbs
 
     def _instance(
         self, topology: Topology, instance: Instance, *, tenant: str, partition: int, revision: int
     ) -> InstanceRow:
         plan = topology.plan
-        lifetime = timedelta(milliseconds=plan.timeout_ms + plan.forward_window_ms)
         return instance_row(
             instance,
             saga=plan.saga,
@@ -132,7 +145,7 @@ class Folder:
             tenant=tenant,
             partition=partition,
             revision=revision,
-            started_at=instance.expires_at - lifetime,
+            started_at=instance.expires_at - topology.lifetime,
         )
 
     def _unplanned(
@@ -153,7 +166,7 @@ class Folder:
             revision=stored.revision if stored is not None else 0,
             started_at=None,
         )
-        return Folded(row=row, outbox=())
+        return Folded(row=row, instance=instance, outbox=())
 
     def _rows(
         self, topology: Topology, instance: Instance, tenant: str, effects: Iterable[Effect], now: datetime
@@ -209,7 +222,7 @@ def _past(envelope: Envelope, now: datetime) -> bool:
 
 
 def _new(saga_id: str, told: Sequence[Told], now: datetime) -> Instance:
-    return Instance(saga_id=saga_id, expires_at=told[0][0].expires_at or now)
+    return new_instance(saga_id, told[0][0].expires_at or now)
 
 
 def _first_inside(topology: Topology | None, instance: Instance, told: Sequence[Told]) -> Envelope | None:
@@ -230,10 +243,11 @@ def _primed(instance: Instance, told: Sequence[Told], inside: Envelope | None) -
     """Remember the context of the first record, so that commands hang below the saga's trace, and its real expiry."""
     if told and not instance.traceparent:
         instance = replace(instance, traceparent=told[0][0].traceparent)
-    if any(envelope.lane is Priority.URGENT for envelope, _, _ in told):
+    if instance.lane is Priority.NORMAL and any(envelope.lane is Priority.URGENT for envelope, _, _ in told):
         instance = replace(instance, lane=Priority.URGENT)
     if inside is None or inside.expires_at is None:
         return instance
-    instance = replace(instance, expires_at=inside.expires_at)
+    if instance.expires_at != inside.expires_at:
+        instance = replace(instance, expires_at=inside.expires_at)
     # It was shown as never started; now it has its time before it.
     return replace(freed(instance), told=None) if instance.stuck is Cause.OVERDUE else instance

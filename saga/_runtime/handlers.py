@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from math import inf
 from typing import Any, cast
 
 import anyio
@@ -16,14 +17,15 @@ from saga._core.gathering import array_of
 from saga._core.ids import idempotency_key
 from saga._core.limits import DEFAULT_LIMITS
 from saga._core.rows import RunRow
-from saga._core.run import Database, Door, Run
+from saga._core.run import Database, Door, Outgoing, Run, SessionTurn, session_of
 from saga._core.words import UndoStatus
 from saga._runtime.inputs import inputs_of_run, result_of_run
-from saga._runtime.trouble import HandlerTrouble, text_of
+from saga._runtime.trouble import HandlerTrouble
 from saga.errors import Conflict, Contended, DeclarationError, StoreError, StoreUnavailable, TooLarge
 from saga.ports import UnitOfWork
 
 END_TIMEOUT_SECONDS = 30.0
+CLOSE_SECONDS = 5.0
 
 
 def raise_if_store(trouble: HandlerTrouble) -> None:
@@ -49,28 +51,61 @@ async def call(
 ) -> Any:
     """Call a handler and return what it returns; raises HandlerTrouble for anything it raises or for its timeout.
 
-    `run.db` is taken away when the call is over. Cancellation passes through.
+    `run.db` is taken away when the call is over; a session the handler has used is written before, and closed.
+    Cancellation passes through.
+    """
+    with anyio.CancelScope() as scope:
+        return await call_within(scope, handler, bindings, values, run, timeout_seconds)
+
+
+async def call_within(
+    scope: anyio.CancelScope,
+    handler: Handler,
+    bindings: Bindings,
+    values: Mapping[Binding | int, Any],
+    run: Run,
+    timeout_seconds: float,
+) -> Any:
+    """Call a handler as `call` does, inside a scope that serves one call after another.
+
+    The timeout is the scope's deadline while the call lasts; once it has passed the scope must be left.
     """
     arguments = [run if binding is Binding.RUN else values[binding] for binding in bindings]
     watched = WatchedDoor(run.door) if run.door is not None else None
     run.door = watched
+    scope.deadline = anyio.current_time() + timeout_seconds
     try:
-        with anyio.fail_after(timeout_seconds):
-            return await handler(*arguments)
-    except TimeoutError as error:
-        text = text_of(error) or f"no answer within {timeout_seconds:g} s"
-        raise HandlerTrouble(TimeoutError(text), watched.met if watched else None) from error
+        returned = await handler(*arguments)
+        if run.turn is not None:
+            await run.turn.flush()
     except anyio.get_cancelled_exc_class() as error:
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        if is_asked_to_stop():
-            raise
-        # asyncio: the handler has awaited a task or future that somebody else had cancelled.
-        stray = RuntimeError("the handler awaited something that was cancelled")
-        raise HandlerTrouble(stray, watched.met if watched else None) from error
+        if not scope.cancel_called:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            if is_asked_to_stop():
+                raise
+            # asyncio: the handler has awaited a task or future that somebody else had cancelled.
+            stray = RuntimeError("the handler awaited something that was cancelled")
+            raise HandlerTrouble(stray, watched.met if watched else None) from error
     except Exception as error:  # around a user's handler
-        raise HandlerTrouble(error, watched.met if watched else None) from error
+        if not scope.cancel_called:
+            raise HandlerTrouble(error, _met(watched, run, error)) from error
+    else:
+        if not scope.cancel_called:
+            return returned
     finally:
+        scope.deadline = inf
         run.end_turn()
+        if run.turn is not None:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await run.turn.close()
+    raise HandlerTrouble(TimeoutError(f"no answer within {timeout_seconds:g} s"), watched.met if watched else None)
+
+
+def _met(watched: WatchedDoor | None, run: Run, error: Exception) -> StoreError | None:
+    """Return what an error that a handler has let out was in its own transaction, None when it was not there."""
+    if watched is not None and watched.met is not None:
+        return watched.met
+    return run.turn.meant(error) if run.turn is not None else None
 
 
 def is_asked_to_stop() -> bool:
@@ -98,6 +133,10 @@ class WatchedDoor:
     def connection(self) -> Any:
         """Return the driver's own connection."""
         return self._door.connection
+
+    def open_session(self) -> SessionTurn:
+        """Begin a session on the transaction; raises SettingsError where its store has none."""
+        return session_of(self._door)
 
 
 class _WatchedDatabase:
@@ -131,21 +170,30 @@ Result = Event | list[Event] | Refusal | None
 """What a handler may return."""
 
 
-def checked(result: Any, step: StepDefinition) -> Result:
-    """Return a handler's result if its annotation allows it and it fits on the wire; raises HandlerTrouble."""
+def answer_in(result: Any, step: StepDefinition) -> tuple[Result, Emitted | Refused]:
+    """Return a handler's result, and the answer it makes, if its annotation allows it and it fits on the wire.
+
+    Raises HandlerTrouble. An answer that emits nothing has an empty type.
+    """
     silent = step.ends or not step.emits
     if result is None and silent:
-        return None
+        return None, Emitted(type="", payload=b"")
     if isinstance(result, list):
-        return _checked_list(cast("list[Any]", result), step)  # type: ignore[redundant-cast]  # pyright needs it
+        elements = _checked_list(cast("list[Any]", result), step)  # type: ignore[redundant-cast]  # pyright needs it
+        payloads = [_payload_in(element, step) for element in elements]
+        assert step.fan_out is not None
+        answer = Emitted(type=step.fan_out.wire_type, payload=array_of(payloads), fan_out=len(payloads))
+        return elements, answer
+    kind = type(result)
+    if kind is not step.fan_out and kind in step.emits:
+        return result, Emitted(type=kind.wire_type, payload=_payload_in(result, step))
+    if kind in step.refuses:
+        return result, Refused(type=kind.wire_type, payload=_payload_in(result, step))
     kinds = (*(event for event in step.emits if event is not step.fan_out), *step.refuses)
-    if not isinstance(result, Event | Refusal) or type(result) not in kinds:
-        listed = [] if step.fan_out is None else [f"list[{step.fan_out.__qualname__}]"]
-        allowed = listed + [cls.__qualname__ for cls in kinds] + ["None"] * silent
-        msg = f"{step.name} returned {type(result).__qualname__}; its annotation allows {' | '.join(allowed)}"
-        raise HandlerTrouble(DeclarationError(msg))
-    _check_size(result, step)
-    return result
+    listed = [] if step.fan_out is None else [f"list[{step.fan_out.__qualname__}]"]
+    allowed = listed + [cls.__qualname__ for cls in kinds] + ["None"] * silent
+    msg = f"{step.name} returned {kind.__qualname__}; its annotation allows {' | '.join(allowed)}"
+    raise HandlerTrouble(DeclarationError(msg))
 
 
 def started_event(result: Any, step: StepDefinition) -> Event:
@@ -156,7 +204,7 @@ def started_event(result: Any, step: StepDefinition) -> Event:
         msg = f"{step.name} returned {found}; it starts {step.child.saga} with {step.child.event.__qualname__}"
         raise HandlerTrouble(DeclarationError(msg))
     event: Event = result
-    _check_size(event, step)
+    _payload_in(event, step)
     return event
 
 
@@ -173,20 +221,19 @@ def _checked_list(result: list[Any], step: StepDefinition) -> list[Event]:
             f"so let an element carry several"
         )
         raise HandlerTrouble(TooLarge(msg))
-    for element in result:
-        _check_size(element, step)
     return result
 
 
-def _check_size(result: Event | Refusal, step: StepDefinition) -> None:
+def _payload_in(result: Event | Refusal, step: StepDefinition) -> bytes:
     limit = DEFAULT_LIMITS.refusal_bytes if isinstance(result, Refusal) else DEFAULT_LIMITS.value_bytes
     try:
-        size = len(payload_of(result))
+        payload = payload_of(result)
     except Exception as error:  # serializers are the user's code too
         raise HandlerTrouble(error) from error
-    if size > limit:
-        msg = f"{step.name} returned a {result.wire_type} of {size} bytes; at most {limit} are allowed"
+    if len(payload) > limit:
+        msg = f"{step.name} returned a {result.wire_type} of {len(payload)} bytes; at most {limit} are allowed"
         raise HandlerTrouble(TooLarge(msg))
+    return payload
 
 
 def payload_of(value: Event | Refusal) -> bytes:
@@ -194,23 +241,17 @@ def payload_of(value: Event | Refusal) -> bytes:
     return value.model_dump_json(by_alias=True).encode()
 
 
-def answer_of(result: Result, step: StepDefinition) -> Emitted | Refused:
-    """Return what a step's handler returned as an answer; nothing emitted has an empty type."""
-    if result is None:
-        return Emitted(type="", payload=b"")
-    if isinstance(result, list):
-        assert step.fan_out is not None
-        payload = array_of([payload_of(element) for element in result])
-        return Emitted(type=step.fan_out.wire_type, payload=payload, fan_out=len(result))
-    if isinstance(result, Refusal):
-        return Refused(type=result.wire_type, payload=payload_of(result))
-    return Emitted(type=result.wire_type, payload=payload_of(result))
+def refusal_of(refusal: Refusal) -> Refused:
+    """Return a refusal that has been checked as an answer."""
+    return Refused(type=refusal.wire_type, payload=payload_of(refusal))
 
 
-async def call_compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork | None) -> None:
+async def call_compensation(
+    step: StepDefinition, run: RunRow, unit: UnitOfWork | None, outgoing: Outgoing | None = None
+) -> None:
     """Call the compensation of a run with the stored input and result; raises HandlerTrouble.
 
-    `unit` is the transaction a local compensation runs in, None for one that calls outside.
+    `unit` is the transaction a local compensation runs in, None for one that calls outside; `outgoing` likewise.
     """
     undo = step.compensation
     assert undo is not None
@@ -227,6 +268,7 @@ async def call_compensation(step: StepDefinition, run: RunRow, unit: UnitOfWork 
         tenant=run.tenant,
         idempotency_key=key,
         door=unit,
+        outgoing=outgoing,
     )
     await call(undo.handler, undo.bindings, values, given, undo.timeout_seconds)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from saga._core.bodies import Outcome
-from saga._core.definition import StartDefinition, StepDefinition
+from saga._core.definition import StartDefinition, StepDefinition, SubscriberDefinition
 from saga._core.envelope import Delivery, Envelope
 from saga._core.events import Event
 from saga._core.gathering import cause_of, run_branch
+from saga._core.inbox import message_name
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import DeliveryRow, RunId
 from saga._core.topics import without_lane
@@ -60,6 +61,32 @@ class EndItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlainItem:
+    """Be one plain event for one subscriber.
+
+    `day` is what the inbox remembers it under. It is None where the subscriber's own row is at hand: what went into
+    that row has been taken from the log, and the row can be used up once.
+    """
+
+    envelope: Envelope
+    delivery: Delivery
+    row: DeliveryRow | None
+    subscriber: SubscriberDefinition
+    event: Event
+    day: date | None
+
+    @property
+    def message_name(self) -> str:
+        """Return what names the event among all others."""
+        return message_name(self.envelope)
+
+    @property
+    def run_id(self) -> RunId:
+        """Return how messages name it; no run is stored under it."""
+        return (self.message_name, self.subscriber.name, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CommandItem:
     """Be one command of the coordinator."""
 
@@ -74,6 +101,7 @@ class AsideItem:
     """Be a delivery that goes into rows instead of being handled, or out of its row (`reason=None`).
 
     It becomes one row for each of `steps`, due after `delay_seconds`; a dead letter once `expires_at` has passed.
+    With a `day` it is a plain event taken from the log at `sent_at`, for the subscribers named in `steps`.
     """
 
     delivery: Delivery
@@ -87,6 +115,8 @@ class AsideItem:
     error: str = ""
     delay_seconds: float = 0.0
     expires_at: datetime | None = None
+    day: date | None = None
+    sent_at: datetime | None = None
 
     @property
     def _is_command(self) -> bool:
@@ -98,4 +128,4 @@ class AsideItem:
         return self.reason is Reason.PARKED and self.steps != ("",) and not self._is_command
 
 
-Item = StepItem | EndItem | CommandItem | AsideItem
+Item = StepItem | EndItem | CommandItem | AsideItem | PlainItem

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
+from saga._core.batching import pause_after
 from saga._core.envelope import Delivery
 from saga._core.rows import DeliveryRow
 from saga._core.topics import OUTCOMES, commands_topic, events_topic, in_lane, is_urgent
@@ -94,12 +95,15 @@ class Participant:
                 if self._finished:
                     timeout = min(timeout, self._context.tuning.commit_every_seconds)
                 deliveries = await subscription.fetch(limit, timeout)
+                began = anyio.current_time()
                 async with self._busy:
                     mine = [d for d in deliveries if _place(d) not in self._revoked]
                     await self.handle([(delivery, None) for delivery in mine])
                     for delivery in mine:
                         self._finished[_place(delivery)] = delivery.offset + 1
                 await self._commit(subscription)
+                if 0 < len(deliveries) < limit:
+                    await anyio.sleep(pause_after(anyio.current_time() - began))
                 if len(self._context.plans.plans()) != known:
                     known = len(self._context.plans.plans())
                     if self.group != group:
@@ -201,4 +205,5 @@ def topics_of(context: ServiceContext) -> tuple[str, ...]:
             found |= {events_topic(source) for source in topology.sources[each.event]}
             if each.takes is Takes.EVERY:  # an empty fan-out is told to whoever gathers it
                 found |= {events_topic(source) for source in topology.sources[topology.scopes[each.event]]}
-    return tuple(sorted(in_lane(topic, lane) for topic in found for lane in Priority))
+    lanes = {in_lane(topic, lane) for topic in found for lane in Priority}
+    return tuple(sorted(lanes | {subscriber.topic for subscriber in context.definition.subscribers}))

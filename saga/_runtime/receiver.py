@@ -20,7 +20,7 @@ from saga._core.words import Priority, RunStatus
 from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import payload_of
 from saga.errors import Conflict, Contended, KeyConflict, SettingsError
-from saga.ports import Claim, SpanKind, UnitOfWork
+from saga.ports import Claim, OpenRows, SpanKind, UnitOfWork
 
 RECEIVE_TRIES = 10
 
@@ -50,8 +50,8 @@ class EventReceiver:
         )
         service = self._context.service
         if connection is not None:
-            async with self._context.store.adopt(connection, service) as unit, unit.savepoint():
-                self._context.expect(await self._write(unit, new))
+            async with self._context.store.adopt(connection, service) as theirs, theirs.savepoint():
+                self._context.expect(OpenRows(await self._write(theirs, new), theirs.watch))
             return
         for attempt in range(RECEIVE_TRIES):
             try:

@@ -12,19 +12,23 @@ from saga._core.branches import EMPTY
 from saga._core.cloudevents import decode
 from saga._core.commands import decode_command
 from saga._core.envelope import Delivery, Envelope
+from saga._core.frozen import builder
 from saga._core.intake import Bury, Obey, Park, React, Settle, Skip, sort_message
-from saga._core.limits import check_depth
 from saga._core.plan import Topology
 from saga._core.records import decode_outcome
 from saga._core.rows import DeliveryRow
 from saga._core.upcasting import reads
-from saga._core.words import Reason
+from saga._core.words import Kind, Reason
 from saga._runtime.context import ServiceContext
 from saga._runtime.inputs import input_class, read_input
-from saga._runtime.items import AsideItem, CommandItem, EndItem, Item, StepItem
+from saga._runtime.items import AsideItem, CommandItem, EndItem, Item, PlainItem, StepItem
+from saga._runtime.routes import Route
+from saga._runtime.subscribers import buried_plain, plain_items
+from saga._runtime.trouble import misfit_text
 from saga.errors import Undecodable
 
 log = logging.getLogger("saga")
+_step_item = builder(StepItem)
 
 
 def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | None) -> Iterator[Item]:
@@ -38,6 +42,17 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
     except Undecodable as error:
         yield _dead(context, delivery, row, None, str(error))
         return
+    if not envelope.saga_id and envelope.kind is Kind.EVENT:
+        yield from plain_items(context, envelope, delivery, row)
+        return
+    route = context.routes.find(envelope, delivery.topic) if row is None else None
+    if route is not None:
+        yield from _along(context, envelope, delivery, route)
+    else:
+        yield from _sorted(context, envelope, delivery, row)
+
+
+def _sorted(context: ServiceContext, envelope: Envelope, delivery: Delivery, row: DeliveryRow | None) -> Iterator[Item]:
     topology = context.plans.topology(envelope.plan)
     fitness = context.plans.fitness(context.service, envelope.plan)
     verdict = sort_message(
@@ -48,6 +63,9 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
         fitness=fitness,
         locks=context.definition.locks,
     )
+    if topology is None and envelope.kind is Kind.EVENT and not context.definition.sagas:
+        # A service that only subscribes reads past sagas it has no part in, whatever their plan.
+        verdict = Skip()
     match verdict:
         case Skip():
             context.count("skipped")
@@ -62,17 +80,9 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
             try:
                 yield from _bound(context, envelope, delivery, row, topology, verdict)
             except (Undecodable, ValidationError) as error:
-                yield _dead(context, delivery, row, envelope, _short(error))
+                yield _dead(context, delivery, row, envelope, misfit_text(error))
         case _:
             assert_never(verdict)
-
-
-def _short(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    # The values stay out: they are payload.
-    fields = (f"{'.'.join(str(part) for part in e['loc']) or 'payload'}: {e['msg']}" for e in error.errors()[:5])
-    return f"payload does not fit {error.title}: " + "; ".join(fields)
 
 
 def _bound(
@@ -83,7 +93,6 @@ def _bound(
     topology: Topology,
     verdict: React | Obey | Settle,
 ) -> Iterator[Item]:
-    check_depth(envelope.payload, context.limits.depth)
     match verdict:
         case React():
             readable = _readable(context, envelope, topology, verdict)
@@ -147,13 +156,35 @@ def _reacting(
         # The transaction that uses the row up has to keep every step: first each gets a row of its own.
         yield _split(envelope, row, names)
         return
+    if row is None and not elsewhere:
+        wanted = [(step, input_class(step, envelope.type)) for step in steps]
+        context.routes.learn(envelope, delivery.topic, topology, wanted)
     for step, event in zip(steps, events, strict=True):
-        yield StepItem(
+        yield _step_item(
             envelope=envelope,
             delivery=delivery,
             row=row,
             topology=topology,
             plan_step=topology.steps[step.name],
+            step=step,
+            event=event,
+        )
+
+
+def _along(context: ServiceContext, envelope: Envelope, delivery: Delivery, route: Route) -> Iterator[Item]:
+    """Yield the steps of an event like others before it."""
+    try:
+        events = [wanted.model_validate_json(envelope.payload) for _, _, wanted in route.steps]
+    except ValidationError as error:
+        yield _dead(context, delivery, None, envelope, misfit_text(error))
+        return
+    for (plan_step, step, _), event in zip(route.steps, events, strict=True):
+        yield _step_item(
+            envelope=envelope,
+            delivery=delivery,
+            row=None,
+            topology=route.topology,
+            plan_step=plan_step,
             step=step,
             event=event,
         )
@@ -221,8 +252,10 @@ def _dead(
     )
 
 
-def buried(context: ServiceContext, item: StepItem | EndItem | CommandItem, error: Exception) -> AsideItem:
+def buried(context: ServiceContext, item: StepItem | EndItem | CommandItem | PlainItem, error: Exception) -> AsideItem:
     """Return the item as a dead letter: not even its failure could be written."""
+    if isinstance(item, PlainItem):
+        return buried_plain(context, item, f"{type(error).__name__} inside saga: {error}")
     step = item.step.name if isinstance(item, StepItem) else ""
     reason = f"{type(error).__name__} inside saga: {error}"
     return _dead(context, item.delivery, item.row, item.envelope, reason, step)

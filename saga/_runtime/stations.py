@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from saga._core.definition import ServiceDefinition
 from saga._core.plan import Plan
-from saga._core.topics import BREAKERS, MANIFESTS, OUTCOMES, PLANS, RUNS, commands_topic, events_topic, in_lane
+from saga._core.topics import BREAKERS, EVENTS, MANIFESTS, OUTCOMES, PLANS, RUNS, commands_topic, events_topic, in_lane
 from saga._core.words import Priority
 from saga.errors import SettingsError, StoreError
 from saga.ports import Claim, Cleanup, Lock, ParticipantStore, TopicSpec, UnitOfWork
@@ -19,7 +19,7 @@ COMPACTED = (PLANS, MANIFESTS, BREAKERS)
 APPLIED = "create table if not exists saga_user_migration (service text, name text, primary key (service, name))"
 
 
-def topic_specs(services: Iterable[ServiceDefinition], plans: Sequence[Plan], partitions: int) -> tuple[TopicSpec, ...]:
+def topic_specs(services: Sequence[ServiceDefinition], plans: Sequence[Plan], partitions: int) -> tuple[TopicSpec, ...]:
     """Return every topic the services and the plans name; those that everybody reads whole have one partition."""
     names = {service.name for service in services}
     for plan in plans:
@@ -29,7 +29,11 @@ def topic_specs(services: Iterable[ServiceDefinition], plans: Sequence[Plan], pa
         keyed += [in_lane(OUTCOMES, lane)]
         for name in sorted(names):
             keyed += [events_topic(name, lane), commands_topic(name, lane)]
+    plain = {subscriber.topic for service in services for subscriber in service.subscribers}
+    keyed += sorted(topic for topic in plain if topic.endswith(EVENTS) and topic not in keyed)
     specs = [TopicSpec(name=name, partitions=partitions) for name in keyed]
+    # What is not a service's own is somebody else's: its number of partitions is theirs to choose.
+    specs += [TopicSpec(name=topic, partitions=1) for topic in sorted(plain) if not topic.endswith(EVENTS)]
     return (*specs, *(TopicSpec(name=name, partitions=1, cleanup=Cleanup.COMPACT) for name in COMPACTED))
 
 

@@ -22,12 +22,13 @@ from saga._core.run import Run
 from saga._core.words import Effects, Reason, RunStatus, StepKind
 from saga._runtime.children import start_child
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import answer_of, call, checked, raise_if_store, started_event
+from saga._runtime.handlers import answer_in, call_within, raise_if_store, refusal_of, started_event
 from saga._runtime.inputs import Values, inputs_of_run
-from saga._runtime.items import EndItem, StepItem
+from saga._runtime.items import EndItem, PlainItem, StepItem
 from saga._runtime.locking import LockWaits, locking_of, look_again, wait_in_row
 from saga._runtime.pacing import turned_down_early
 from saga._runtime.pending import PendingWork
+from saga._runtime.publishing import publishing_of
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
 from saga.ports import SpanKind, UnitOfWork
@@ -40,7 +41,7 @@ END_RETRY = Retry(attempts=1_000_000, base_seconds=0.2, cap_seconds=60.0)
 class Trouble(Exception):
     """Leave a transaction because of one item: its handler raised, or refused or has to wait after it had written."""
 
-    def __init__(self, item: StepItem | EndItem, reason: HandlerTrouble | Refusal | LockWaits) -> None:
+    def __init__(self, item: StepItem | EndItem | PlainItem, reason: HandlerTrouble | Refusal | LockWaits) -> None:
         self.item = item
         self.reason = reason
         super().__init__(str(reason))
@@ -58,6 +59,7 @@ def begun_run(item: StepItem, known: RunRow | None, now: datetime, traceparent: 
     """
     envelope = item.envelope
     saga_id, step, branch = item.run_id
+    joins = item.plan_step.joins
     fresh = RunRow(
         saga_id=saga_id,
         step=step,
@@ -65,14 +67,17 @@ def begun_run(item: StepItem, known: RunRow | None, now: datetime, traceparent: 
         plan=envelope.plan,
         tenant=envelope.tenant,
         status=RunStatus.INTENT,
+        causes=() if joins else (item.cause,),
+        input_type="" if joins else envelope.type,
+        input=None if joins else envelope.payload,
         attempt=tries_of(item) + 1,
         traceparent=traceparent,
         lane=envelope.lane,
         expires_at=envelope.expires_at or now,
         created_at=now,
     )
-    if not item.plan_step.joins:
-        return replace(fresh, causes=(item.cause,), input_type=envelope.type, input=envelope.payload)
+    if not joins:
+        return fresh
     received = Received(type=envelope.type, branch=envelope.branch, payload=envelope.payload, cause=item.cause)
     if known is not None and not _is_from_outside(item):
         # An event from outside that came first has only guessed these.
@@ -196,6 +201,7 @@ async def _run_local(
     """
     step = item.step
     locking = locking_of(context, unit, item, row.expires_at)
+    outgoing = publishing_of(context, row, "step", now=writing.now, causation_id=item.envelope.id)
     run = Run(
         saga_id=row.saga_id,
         step=row.step,
@@ -206,24 +212,28 @@ async def _run_local(
         idempotency_key=idempotency_key(row.saga_id, row.step, row.branch),
         door=unit,
         locks=locking,
+        outgoing=outgoing,
     )
     try:
         values: Values = {Binding.INPUT: item.event} if not step.is_join else inputs_of_run(step, row)
-        raw = await call(step.handler, step.bindings, values, run, step.timeout_seconds)
+        raw = await call_within(writing.scope, step.handler, step.bindings, values, run, step.timeout_seconds)
         locking.check()
         if step.child is not None:
             waiting, start, outbox = start_child(context, step, row, started_event(raw, step), writing.now)
             writing.put(start)
-            writing.outbox.extend(outbox)
+            writing.outbox.extend([*outgoing.rows, *outbox])
             return waiting
-        result = checked(raw, step)
+        result, answer = answer_in(raw, step)
     except HandlerTrouble as trouble:
         locking.check(trouble)
         raise_if_store(trouble)
         raise Trouble(item, trouble) from trouble
-    if isinstance(result, Refusal) and locking.changes:
-        raise Trouble(item, result)
-    return concluded(row, answer_of(result, step), writing.now)
+    if isinstance(result, Refusal):
+        if locking.changes:
+            raise Trouble(item, result)
+    elif outgoing.rows:
+        writing.outbox.extend(outgoing.rows)
+    return concluded(row, answer, writing.now)
 
 
 def give_up(
@@ -244,7 +254,7 @@ def give_up(
         return
     row = begun_run(item, known, seen.now, item.envelope.traceparent)
     if isinstance(reason, Refusal):
-        ended = concluded(row, answer_of(reason, item.step), seen.now)
+        ended = concluded(row, refusal_of(reason), seen.now)
     else:
         promise = promise_of(item.step.kind)
         verdict = _tried_again(context, writing, item, item.step.retry, promise, reason)

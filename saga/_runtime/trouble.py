@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from saga.errors import StoreError
 
 
@@ -21,3 +23,11 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except Exception:  # noqa: BLE001 - the text is the user's code too
         return "(its text cannot be printed)"
+
+
+def misfit_text(error: Exception) -> str:
+    """Return why a payload cannot be read, without its values."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fields = (f"{'.'.join(str(part) for part in e['loc']) or 'payload'}: {e['msg']}" for e in error.errors()[:5])
+    return f"payload does not fit {error.title}: " + "; ".join(fields)

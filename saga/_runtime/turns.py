@@ -50,6 +50,7 @@ async def write_turn(
     outbox += [emit.report(report, service=context.service, about=about) for report in turn.reports]
     if turn.cancel_child is not None:
         outbox += await cancel_child(context, unit, topology, turn.cancel_child, about)
+    outbox += turn.published
     run = (turn.run,) if turn.run is not None else ()
     changes = Changes(
         insert_runs=tuple(row for row in run if not row.revision),

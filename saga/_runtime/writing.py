@@ -6,8 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from saga._core.rows import Changes, DeliveryKey, DeliveryRow, OutboxRow, RunId, RunRow, Snapshot
-from saga._core.words import Reason
+import anyio
+
+from saga._core.children import parent_of
+from saga._core.rows import (
+    Changes,
+    DeliveryKey,
+    DeliveryRow,
+    InboxKey,
+    InboxRow,
+    OutboxRow,
+    RunId,
+    RunRow,
+    Snapshot,
+    numbered,
+)
+from saga._core.words import Ending, Reason
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
@@ -19,18 +33,21 @@ _TIMED = (Reason.RETRY, Reason.DELAYED, Reason.LOCKED)
 class Writing:
     """Be everything one batch transaction is going to write; `now` is its database clock.
 
+    `scope` is around all handlers of the batch, one after another: each sets its own deadline.
     `intents` are the inserted runs whose outside call this process makes as soon as they are committed. `freed` counts
     the entities that sagas let go of.
     """
 
     now: datetime
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     inserts: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
     updates: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
     outbox: list[OutboxRow] = field(default_factory=list[OutboxRow])
     deliveries: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
     used_rows: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
     intents: list[RunRow] = field(default_factory=list[RunRow])
-    ended: list[str] = field(default_factory=list[str])
+    inbox: dict[InboxKey, InboxRow] = field(default_factory=dict[InboxKey, InboxRow])
+    ended: dict[RunId, Ending] = field(default_factory=dict[RunId, Ending])
     freed: int = 0
 
     def run(self, run_id: RunId, seen: Snapshot) -> RunRow | None:
@@ -53,6 +70,7 @@ class Writing:
             insert_deliveries=tuple(row for row in waiting if not row.id),
             update_deliveries=tuple(row for row in waiting if row.id),
             delete_deliveries=tuple(row.id for row in self.used_rows if row.id not in kept),
+            inbox=tuple(self.inbox[key] for key in sorted(self.inbox)) if self.inbox else (),
         )
 
     def _waiting(self) -> list[DeliveryRow]:
@@ -127,13 +145,15 @@ def _same_letter(item: AsideItem, reason: Reason, step: str) -> int:
 def after_commit(context: ServiceContext, pending: PendingWork, writing: Writing, seqs: Sequence[int]) -> None:
     """Hand rows to the relay, start outside calls and wake who waits; only after COMMIT has returned."""
     if writing.outbox:
-        context.hand_over([replace(row, seq=seq) for row, seq in zip(writing.outbox, seqs, strict=True)])
+        context.hand_over(numbered(writing.outbox, seqs))
     for run in writing.intents:
         pending.take_on(replace(run, revision=run.revision + 1))
     if any(run.pending_at is not None and not run.owner for run in writing.updates.values()):
         context.pending_alarm.ring()
-    for saga_id in writing.ended:
-        context.endings.tell(saga_id)
+    for run_id, ending in writing.ended.items():
+        row = writing.updates[run_id]
+        # What a person gets moving ends again, and so does a child that is called back.
+        context.endings.tell(row, final=ending is not Ending.STUCK and parent_of(row) is None)
     # Not for what is parked: whoever could not handle it must not be the first to look at it again.
     due = [row.due_at for row in writing.deliveries if row.reason in _TIMED]
     if writing.freed:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from saga._core.flow import flow_lines, plan_warnings
 from saga._core.mermaid import mermaid as flowchart
-from saga.cli import inspecting, letters, verbs
+from saga.cli import databases, inspecting, letters, relaying, verbs
 from saga.cli.drawing import plan_trees
 from saga.cli.live import check_live
 from saga.cli.planfiles import build_plans, check_plans, read_plan, write_plans
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 
 app.add_typer(letters.app)
+app.add_typer(databases.app)
+app.command("relay")(relaying.relay)
 app.command("ls")(inspecting.ls)
 app.command("history")(inspecting.history)
 for verb in (verbs.retry, verbs.skip, verbs.resolve, verbs.cancel, verbs.hold, verbs.release):

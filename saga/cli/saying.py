@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from saga.errors import Contended, SagaError, SettingsError, StoreUnavailable, TransportUnavailable
+from saga.errors import Contended, SagaError, SchemaMismatch, SettingsError, StoreUnavailable, TransportUnavailable
 
 
 class Exit(IntEnum):
@@ -74,6 +74,8 @@ def sentences() -> Generator[None]:
     """Turn an error into a sentence and an exit code: 2 used wrongly, 3 not to be reached, 1 anything else."""
     try:
         yield
+    except SchemaMismatch as error:
+        fail([str(error)], Exit.NOTHING)
     except SettingsError as error:
         fail([str(error)], Exit.USAGE)
     except (StoreUnavailable, TransportUnavailable, Contended) as error:

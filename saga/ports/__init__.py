@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from saga.ports.operating import DeadLetters, Footprints, Inspection, OperatingStore
+from saga.ports.shards import ShardStore
 from saga.ports.store import (
+    AdoptedUnit,
     Beat,
     Claim,
     Clock,
     CoordinationStore,
     CoordinatorStore,
     Database,
+    Deadlines,
     EntityLocks,
     Lock,
     OutboxStore,
@@ -31,8 +34,10 @@ from saga.ports.transport import (
     TopicSpec,
     Transport,
 )
+from saga.ports.watching import OpenRows, Watch, unwatched
 
 __all__ = [
+    "AdoptedUnit",
     "Beat",
     "Claim",
     "Cleanup",
@@ -41,6 +46,7 @@ __all__ = [
     "CoordinatorStore",
     "Database",
     "DeadLetters",
+    "Deadlines",
     "EntityLocks",
     "Footprints",
     "GroupSpec",
@@ -48,11 +54,13 @@ __all__ = [
     "Lock",
     "OnAssigned",
     "OnRevoked",
+    "OpenRows",
     "OperatingStore",
     "OutboxStore",
     "ParticipantStore",
     "Positions",
     "Publisher",
+    "ShardStore",
     "Span",
     "SpanKind",
     "Store",
@@ -63,4 +71,6 @@ __all__ = [
     "Tracer",
     "Transport",
     "UnitOfWork",
+    "Watch",
+    "unwatched",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +15,7 @@ from saga._core.rows import (
     CoordinatorChanges,
     Cursor,
     DeliveryRow,
+    InboxKey,
     InstanceRow,
     OutboxRow,
     PlanRow,
@@ -23,6 +24,8 @@ from saga._core.rows import (
     Snapshot,
     TakenRun,
 )
+from saga.ports.shards import ShardStore
+from saga.ports.watching import Watch
 
 
 class Database(Protocol):
@@ -123,8 +126,8 @@ class UnitOfWork(EntityLocks, Protocol):
         """Return how many of the user's statements may have changed a row so far (conservative: may be too many)."""
         ...
 
-    async def read(self, sagas: Sequence[str], runs: Sequence[RunId]) -> Snapshot:
-        """Read the service's gates of `sagas` and the named runs in one statement, after the locks.
+    async def read(self, sagas: Sequence[str], runs: Sequence[RunId], inbox: Sequence[InboxKey] = ()) -> Snapshot:
+        """Read the service's gates of `sagas`, the named runs and inbox entries in one statement, after the locks.
 
         A run named with an empty step, `(saga_id, "", "")`, stands for all runs of that saga at this service.
         """
@@ -133,13 +136,22 @@ class UnitOfWork(EntityLocks, Protocol):
     async def write(self, changes: Changes) -> tuple[int, ...]:
         """Store all changes in one statement and return the `seq` of each outbox row, in order.
 
-        Raises Conflict when an inserted run exists or an updated one is not at the revision read, Gone when a
+        Raises Conflict when an inserted run or inbox entry exists or an updated one is not at the revision read, Gone when a
         waiting delivery to delete or to update is not there any more.
         """
         ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
         """Open a savepoint: an exception out of the context rolls back to it and goes on being raised."""
+        ...
+
+
+class AdoptedUnit(UnitOfWork, Protocol):
+    """Be the inside of a transaction that somebody else has begun and will end."""
+
+    @property
+    def watch(self) -> Callable[[], Watch]:
+        """Return what begins to watch for the transaction's end."""
         ...
 
 
@@ -150,10 +162,11 @@ class ParticipantStore(Protocol):
         """Begin a transaction and take the claim's locks in the same round trip."""
         ...
 
-    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[UnitOfWork]:
+    def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[AdoptedUnit]:
         """Work inside the caller's own open transaction: never commits, never rolls back.
 
-        Raises SettingsError when the connection is not this store's kind or has no open transaction.
+        Over a connection that blocks nothing here ever suspends. Raises SettingsError when the connection is of an
+        unknown kind, has no open transaction, or is to another database than the store's.
         """
         ...
 
@@ -179,12 +192,28 @@ class ParticipantStore(Protocol):
         """
         ...
 
-    async def load_run(self, run: RunId) -> RunRow | None:
-        """Read one run outside any transaction."""
+    async def load_runs(self, runs: Sequence[RunId]) -> Sequence[RunRow]:
+        """Read those of the runs that there are, outside any transaction and in no order."""
         ...
 
 
-class CoordinatorStore(Protocol):
+class Deadlines(Protocol):
+    """Tell what time it is, and what is owed by when."""
+
+    async def now(self) -> datetime:
+        """Read the database clock."""
+        ...
+
+    async def next_due(self, partitions: Sequence[int]) -> datetime | None:
+        """Read the earliest `due_at` in the partitions, whatever has been observed; None when nothing is owed."""
+        ...
+
+    async def due(self, partitions: Sequence[int], limit: int) -> Sequence[InstanceRow]:
+        """Read instances with `due_at <= observed_until` of their partition, most overdue first."""
+        ...
+
+
+class CoordinatorStore(Deadlines, Protocol):
     """Keep instances, cursors and plans of the coordinator."""
 
     async def load(self, saga_ids: Sequence[str]) -> Mapping[str, InstanceRow]:
@@ -195,16 +224,8 @@ class CoordinatorStore(Protocol):
         """Store all changes in one transaction; returns the outbox `seq`s. Raises Conflict: nothing was written."""
         ...
 
-    async def due(self, partitions: Sequence[int], limit: int) -> Sequence[InstanceRow]:
-        """Read instances with `due_at <= observed_until` of their partition, most overdue first."""
-        ...
-
     async def cursors(self, partitions: Sequence[int]) -> Mapping[int, Cursor]:
         """Read the stored cursors."""
-        ...
-
-    async def now(self) -> datetime:
-        """Read the database clock."""
         ...
 
     async def put_plans(self, plans: Sequence[PlanRow]) -> Sequence[PlanRow]:
@@ -237,8 +258,11 @@ class OutboxStore(Protocol):
         """
         ...
 
-    async def committed(self, seqs: Sequence[int]) -> Sequence[int]:
-        """Return which of the rows can be seen, and so are committed and not yet deleted."""
+    async def committed(self, seqs: Sequence[int]) -> Sequence[OutboxRow]:
+        """Return those of the rows that can be seen, and so are committed and not yet deleted, as they are stored.
+
+        A number whose transaction was rolled back may belong to another row by now.
+        """
         ...
 
     async def pending(self) -> tuple[int, float]:
@@ -246,7 +270,7 @@ class OutboxStore(Protocol):
         ...
 
 
-class Store(ParticipantStore, OutboxStore, Protocol):
+class Store(ParticipantStore, OutboxStore, ShardStore, Protocol):
     """Be a participant's database: an async context manager that owns its connections."""
 
     async def __aenter__(self) -> Self: ...

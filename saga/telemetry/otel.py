@@ -17,6 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from saga._runtime.tracing import NullSpan
 from saga.ports import SpanKind
 
 FLUSH_SECONDS: Final = 5.0
@@ -36,12 +37,16 @@ class OtelTracer:
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("saga", _version(), provider)
+        self._is_given = provider is not None
 
-    def span(self, name: str, kind: SpanKind, parent: str, attributes: Mapping[str, str | int]) -> OtelSpan:
+    def span(self, name: str, kind: SpanKind, parent: str, attributes: Mapping[str, str | int]) -> NullSpan | OtelSpan:
         """Start a span below `parent`, below the ambient span for `""`; its context makes it the ambient one.
 
         A `parent` that is no traceparent starts a new trace. An exception that leaves the context fails the span.
+        Where the program has no provider nothing is made, and the parent's context is handed on.
         """
+        if not self._is_given and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            return NullSpan(parent or _traceparent(trace.get_current_span().get_span_context()))
         above = _context(parent) if parent else contexts.get_current()
         span = self._tracer.start_span(name, above, _KINDS[kind], record_exception=False, set_status_on_exception=False)
         if span.is_recording():

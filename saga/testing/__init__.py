@@ -23,7 +23,7 @@ from saga.testing.faults import (
 )
 from saga.testing.scenario import Scenario, scenario
 from saga.testing.simulator import Simulated, simulate
-from saga.testing.unit import run_for, unit
+from saga.testing.unit import Published, published, run_for, unit
 from saga.testing.virtual import ASYNCIO, EPOCH, VirtualClock, VirtualLoop, run, trio_backend
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Hang",
     "Injected",
     "Moment",
+    "Published",
     "Refuse",
     "Reorder",
     "Scenario",
@@ -47,6 +48,7 @@ __all__ = [
     "VirtualClock",
     "VirtualLoop",
     "When",
+    "published",
     "run",
     "run_for",
     "scenario",

@@ -15,7 +15,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from saga._core.declare import Service
-from saga._core.events import Refusal
+from saga._core.events import Event, Refusal
+from saga._core.plain import plain_row
+from saga._core.relay import messages_of
+from saga._core.topics import events_topic
 from saga._runtime.starter import SagaHandle
 from saga._runtime.supervise import bare
 from saga.errors import SettingsError
@@ -72,6 +75,37 @@ class Scenario:
             if process.is_wanted:
                 await process.wait_up()
         return await started
+
+    async def hear(
+        self,
+        event: Event,
+        *,
+        source: Service | str,
+        key: str | None = None,
+        tenant: str = "",
+        message_id: str = "",
+        topic: str | None = None,
+    ) -> None:
+        """Let a plain event of `source` come in, and return once every service that subscribes has dealt with it.
+
+        Under the same `message_id` it is the same event again; without one it is another each time. `source` need
+        not be in the scenario. Raises what `Run.publish` does, TransportError when nobody has such a topic.
+        """
+        name = source if isinstance(source, str) else source.name
+        row = plain_row(
+            event,
+            message_id=message_id or f"heard-{next(_NUMBERS)}",
+            source_service=name,
+            topic=events_topic(name) if topic is None else topic,
+            key=key,
+            tenant=tenant,
+            now=self.now(),
+            traceparent="",
+        )
+        async with next(iter(self.processes.values())).transport.publisher() as publisher:
+            for error in await publisher.publish(messages_of(row)):
+                if error is not None:
+                    raise error
 
     async def pass_time(self, **parts: float) -> None:
         """Let time pass: `await s.pass_time(minutes=5)`; takes what `timedelta` takes."""

@@ -13,7 +13,7 @@ from outbox.sqlite import SqliteCoordinationStore, SqliteStore
 from outbox.sqlite.base import SqliteBase
 from outbox.sqlite.unit import SqliteUnit
 from saga._core.rows import Changes, CoordinatorChanges, OutboxRow
-from saga.ports import UnitOfWork
+from saga.ports import AdoptedUnit, UnitOfWork
 from saga.testing.stage import Stage
 
 PATIENT_SECONDS = 60.0
@@ -98,7 +98,7 @@ class StagedStore(_Staged, SqliteStore):
             await self._stage.after_commit(steps)
 
     @asynccontextmanager
-    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[UnitOfWork]:
+    async def _adopt(self, connection: Any, service: str) -> AsyncGenerator[AdoptedUnit]:
         # Whether the caller commits its row is not known here; a sweep for nothing does no harm.
         self._wrote(1)
         async with super()._adopt(connection, service) as unit:

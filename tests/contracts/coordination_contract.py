@@ -125,6 +125,18 @@ class CoordinationContract:
         assert [row.saga_id for row in await bench.store.due([1], 10)] == [rows[3].saga_id]
         assert await bench.store.due([], 10) == []
 
+    async def test_the_next_due_time_is_told_whatever_has_been_observed(self, bench: CoordinationBench) -> None:
+        def at(seconds: int) -> datetime:
+            return NOW + timedelta(seconds=seconds)
+
+        assert await bench.store.next_due([0, 1]) is None
+        rows = [instance(saga_id(), partition, at(due)) for partition, due in ((0, 5), (0, 3), (1, 4), (2, 1))]
+        await write(bench.store, *rows, instance(saga_id(), 0, None), instance(saga_id(), 3, None))
+        assert await bench.other.next_due([0, 1]) == at(3)
+        assert await bench.other.next_due([1]) == at(4)
+        assert await bench.other.next_due([3]) is None
+        assert await bench.other.next_due([]) is None
+
     async def test_outbox_and_dead_records_are_part_of_the_write(self, bench: CoordinationBench) -> None:
         dead = waiting("", NOW, Reason.DEAD)
         seqs = await bench.store.write(CoordinatorChanges(outbox=(outgoing("1"), outgoing("2")), dead=(dead,)))

@@ -12,6 +12,7 @@ from saga._core.locks import LockRequest, LockView, Otherwise
 from saga._core.rows import Changes, DeliveryRow
 from saga._core.words import Reason
 from saga.ports import Store
+from tests.contracts.ageing import prune_expired
 from tests.contracts.store_rows import OTHER, SERVICE, claim, gate, put, saga_id, waiting
 
 DAY = timedelta(days=1)
@@ -282,7 +283,7 @@ class LocksContract:
         async with bench.store.unit(claim()) as unit:
             await unit.wait_for_lock(left)
         store: Any = bench.store
-        assert await store.prune(10, 86_400.0) == 2
+        assert await prune_expired(store, 10, 86_400.0) == 2
         async with bench.store.unit(claim()) as unit:
             locks = await unit.db.fetch("select saga_id from saga_lock where saga_id <> ''")
             queue = await unit.db.fetch("select saga_id from saga_lock_queue")

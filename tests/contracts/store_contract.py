@@ -13,6 +13,8 @@ from saga._core.rows import Changes, OutboxRow
 from saga._core.words import GateState, Priority, Reason, RunStatus, UndoStatus
 from saga.errors import Conflict, Gone, SettingsError, StoreError
 from saga.ports import Beat, Lock, Store
+from tests.contracts.ageing import prune_expired
+from tests.contracts.loading import loaded
 from tests.contracts.store_rows import (
     OTHER,
     SERVICE,
@@ -64,7 +66,7 @@ class Stop(Exception):
 
 
 async def seen_run(store: Store, saga: str, step: str = "stock.reserve", branch: str = "") -> Any:
-    return await store.load_run((saga, step, branch))
+    return await loaded(store, (saga, step, branch))
 
 
 async def sweep(
@@ -84,12 +86,12 @@ class StoreContract:
     async def test_every_column_of_a_run_comes_back(self, bench: StoreBench) -> None:
         row = full_run(saga_id())
         await put(bench.store, Changes(insert_runs=(row,)), row.saga_id)
-        assert await bench.store.load_run((row.saga_id, row.step, row.branch)) == stored(row)
+        assert await loaded(bench.store, (row.saga_id, row.step, row.branch)) == stored(row)
         changed = replace(
             stored(row), status=RunStatus.DONE, undo=UndoStatus.DONE, pending_at=None, owner="", result=None, attempt=4
         )
         await put(bench.store, Changes(update_runs=(changed,)), row.saga_id)
-        assert await bench.other.load_run((row.saga_id, row.step, row.branch)) == replace(changed, revision=2)
+        assert await loaded(bench.other, (row.saga_id, row.step, row.branch)) == replace(changed, revision=2)
 
     async def test_an_error_text_that_a_database_refuses_is_stored_readably(self, bench: StoreBench) -> None:
         row = replace(run(saga_id()), error="nul \x00 surrogate \ud800 end")
@@ -737,6 +739,6 @@ Prune = Callable[[Store, int], Any]
 @pytest.fixture(name="prune")
 def give_prune() -> Prune:
     async def prune(store: Any, limit: int) -> int:
-        return int(await store.prune(limit, 86_400.0))
+        return await prune_expired(store, limit, 86_400.0)
 
     return prune

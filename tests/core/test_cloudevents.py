@@ -1,11 +1,14 @@
+# pyright: reportPrivateUsage=false
 """Hold the codec against the CloudEvents SDK, against itself, and against arbitrary bytes."""
 
 from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from unittest import mock
 
 import pytest
 from cloudevents.core.bindings.kafka import (
@@ -238,3 +241,34 @@ def _read(value: bytes | None, headers: Headers) -> None:
         envelope = decode(delivery(value, headers), LIMITS)
         assert envelope.payload == value
         assert envelope.time.tzinfo is UTC
+
+
+@given(
+    example=st.sampled_from(sorted(messages())),
+    changed=HEADERS,
+    dropped=st.sets(HEADER_NAMES, max_size=3),
+    limits=st.sampled_from([LIMITS, Limits(attribute_bytes=90), Limits(attribute_bytes=20), Limits(branches=1)]),
+)
+def test_what_is_remembered_of_messages_before_changes_nothing(
+    example: str, changed: Headers, dropped: set[str], limits: Limits
+) -> None:
+    good = messages()[example]
+    headers = {**dict(good.headers), **dict(changed)}
+    found = {name: value for name, value in headers.items() if name not in dropped}
+    value = good.value or b"{}"
+    told = _told(lambda: cloudevents._in_full(found, value, limits))
+    for _ in range(2):
+        assert _told(lambda: cloudevents.decode(delivery(value, tuple(found.items())), limits)) == told
+
+
+def _told(read: Callable[[], Envelope]) -> Envelope | str:
+    try:
+        return read()
+    except Undecodable as error:
+        return str(error)
+
+
+def test_a_message_like_one_before_is_not_read_in_full_again() -> None:
+    decode(delivery(EVENT.value, EVENT.headers), LIMITS)
+    with mock.patch.object(cloudevents, "_in_full", side_effect=AssertionError("read in full")):
+        assert decode(delivery(EVENT.value, headers_with(ce_id=b"another")), LIMITS).id == "another"

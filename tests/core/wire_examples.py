@@ -30,7 +30,11 @@ from saga._core.bodies import (
 from saga._core.cloudevents import message, source_of
 from saga._core.commands import encode_command
 from saga._core.envelope import Envelope, Message
+from saga._core.events import Event
+from saga._core.inbox import published_id
+from saga._core.plain import plain_row
 from saga._core.records import encode_outcome, encode_report
+from saga._core.relay import messages_of
 from saga._core.words import Cause, Ending, Kind, Priority, RunKey, RunStatus, UndoStatus
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -106,6 +110,11 @@ OUTCOMES: dict[str, Outcome] = {
 }
 
 
+class StockCounted(Event, name="stock.counted", version=1):
+    sku: str
+    free: int
+
+
 def messages() -> dict[str, Message]:
     """Return the examples by the names of their golden files."""
     made = {"event": _event(), "event-urgent": _urgent_event(), "plain-event": _plain_event()}
@@ -144,15 +153,20 @@ def _reserved() -> Envelope:
 
 
 def _plain_event() -> Message:
-    envelope = Envelope(
-        id="0192d3a4-7b1c-7cc2-a1f0-3e5d6c7b8a90",
-        source=source_of("inventory"),
-        type="stock.counted.v1",
-        kind=Kind.EVENT,
-        time=START,
-        payload=b'{"sku":"A-1","free":40}',
+    row = plain_row(
+        StockCounted(sku="A-1", free=40),
+        message_id=published_id(SAGA_ID, RESERVED.step, "", "step", 0),
+        source_service="inventory",
+        topic="inventory.events",
+        key="A-1",
+        tenant="acme",
+        now=START,
+        traceparent=TRACE,
+        causation_id=ids.event_id(SAGA_ID, "orders.start"),
+        correlation_id=SAGA_ID,
     )
-    return message(envelope, "inventory.events", "A-1")
+    (sent,) = messages_of(replace(row, seq=4711))
+    return sent
 
 
 def _envelope(kind: Kind, ident: str, source: str, body: bytes, key: RunKey, causation: str) -> Envelope:

@@ -79,15 +79,16 @@ async def test_several_batches_of_a_partition_keep_their_order(bench: Bench) -> 
 
 async def test_nothing_listening_is_unavailable_with_the_real_reason() -> None:
     settings = KafkaSettings(connect_timeout_seconds=2.0, publish_timeout_seconds=4.0)
-    async with KafkaTransport(f"127.0.0.1:{unused_port()}", settings=settings) as transport:
-        with pytest.raises(TransportUnavailable, match=r"Errno 111|Connect call failed"):
+    address = f"127.0.0.1:{unused_port()}"
+    async with KafkaTransport(address, settings=settings) as transport:
+        with pytest.raises(TransportUnavailable, match=f"nothing listens at {address}"):
             await transport.ensure_topics([])
         async with transport.publisher() as publisher:
             (error,) = await publisher.publish(messages("t", 1))
         assert isinstance(error, TransportUnavailable)
-        assert "Connect call failed" in str(error)
+        assert f"nothing listens at {address}" in str(error)
         seen = Seen()
-        with pytest.raises(TransportUnavailable, match="Connect call failed"):
+        with pytest.raises(TransportUnavailable, match=f"nothing listens at {address}"):
             async with transport.subscribe(group("g", "t"), on_assigned=seen.on_assigned, on_revoked=seen.on_revoked):
                 pass
 

@@ -21,6 +21,7 @@ from saga._core.rows import Changes
 from saga.errors import CommitUnknown, Contended, SettingsError, StoreError, StoreUnavailable
 from saga.ports import Lock
 from tests.contracts.coordination_contract import CoordinationContract
+from tests.contracts.loading import loaded
 from tests.contracts.store_contract import LONG_SECONDS, StoreContract, give_prune
 from tests.contracts.store_rows import claim, gate, outgoing, put, run, saga_id, stored
 from tests.outbox.proxy import Cut, Proxy
@@ -223,7 +224,7 @@ async def test_four_round_trips_for_a_batch_and_one_for_the_rest(bench: Postgres
         assert proxy.sent == 4
         for _ in range(2):
             proxy.sent = 0
-            await store.load_run((saga_id(), "stock.reserve", ""))
+            await loaded(store, (saga_id(), "stock.reserve", ""))
         assert proxy.sent == 1
 
 
@@ -303,9 +304,9 @@ async def test_a_restart_is_unavailable_and_then_works_again(postgres: Postgres)
                 await anyio.to_thread.run_sync(postgres.stop_immediate)
                 await unit.write(Changes(gates=(gate(saga),)))
         with pytest.raises(StoreUnavailable):
-            await store.load_run((saga, "stock.reserve", ""))
+            await loaded(store, (saga, "stock.reserve", ""))
         await anyio.to_thread.run_sync(postgres.start)
-        assert await store.load_run((saga, "stock.reserve", "")) == stored(run(saga))
+        assert await loaded(store, (saga, "stock.reserve", "")) == stored(run(saga))
         async with store.unit(claim(saga)) as unit:
             assert not (await unit.read([saga], [])).gates
     await postgres.drop_database(url)
@@ -321,7 +322,7 @@ async def test_a_connection_lost_in_commit_is_unknown_and_the_row_tells(bench: P
         proxy.cut = Cut.NEVER
         if cut is Cut.BEFORE:
             await put(store, Changes(insert_runs=(run(saga),), outbox=(outgoing(),)), saga)
-        assert await store.load_run((saga, "stock.reserve", "")) == stored(run(saga))
+        assert await loaded(store, (saga, "stock.reserve", "")) == stored(run(saga))
         assert (await store.pending())[0] == 1
 
 
@@ -375,7 +376,7 @@ async def test_statements_on_empty_tables_are_planned_for_full_ones(bench: Postg
     composer = bench.store._composer
     reads = [composer.read([Part(name, ())])[0] for name in ("read_gates", "read_runs", "read_sagas")]
     sql = queries(Dialect.POSTGRES)
-    names = ("update_runs", "delete_outbox", "load_run")
+    names = ("update_runs", "delete_outbox", "load_runs")
     connection = await asyncpg.connect(bench.url)
     try:
         await connection.execute("set plan_cache_mode = force_generic_plan")

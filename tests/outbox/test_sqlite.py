@@ -22,6 +22,7 @@ from outbox.sqlite import SqliteCoordinationStore, SqliteStore
 from saga._core.rows import Changes
 from saga.errors import Contended, StoreUnavailable
 from tests.contracts.coordination_contract import CoordinationContract
+from tests.contracts.loading import loaded
 from tests.contracts.store_contract import StoreContract, give_prune
 from tests.contracts.store_rows import NOW, claim, outgoing, put, run, saga_id
 
@@ -162,7 +163,7 @@ async def test_another_process_that_keeps_the_file_is_contention(tmp_path: Path)
             foreign.execute("begin immediate")
             with pytest.raises(Contended):
                 await put(store, Changes(outbox=(outgoing(),)))
-            assert await store.load_run(("a", "b", "c")) is None  # readers do not mind
+            assert await loaded(store, ("a", "b", "c")) is None  # readers do not mind
         await put(store, Changes(outbox=(outgoing(),)))
 
 
@@ -206,7 +207,7 @@ async def test_a_cancelled_commit_has_happened_or_has_not(bench: SqliteBench) ->
                 tasks.start_soon(cancel, scope, turns)
                 await put(bench.store, Changes(insert_runs=(run(saga),), outbox=(outgoing(),)), saga)
                 done = True
-        stored = await bench.other.load_run((saga, "stock.reserve", "")) is not None
+        stored = await loaded(bench.other, (saga, "stock.reserve", "")) is not None
         committed += stored
         assert stored or not done
         assert (await bench.store.pending())[0] == committed
@@ -222,7 +223,7 @@ async def test_a_commit_whose_task_is_cancelled_the_asyncio_way_is_waited_for(be
             await asyncio.sleep(0)
         task.cancel()
         (result,) = await asyncio.gather(task, return_exceptions=True)
-        stored = await bench.other.load_run((saga, "stock.reserve", "")) is not None
+        stored = await loaded(bench.other, (saga, "stock.reserve", "")) is not None
         assert stored or isinstance(result, asyncio.CancelledError)
         await put(bench.store, Changes(insert_runs=(run(saga, "stock.next"),)), saga)
 
@@ -232,6 +233,7 @@ import anyio, sys
 from outbox.sqlite import SqliteStore
 from saga._core.rows import Changes
 from tests.contracts.store_rows import claim, outgoing, run
+from tests.contracts.loading import loaded
 
 async def main(path, first):
     async with SqliteStore(path) as store:
@@ -274,5 +276,5 @@ async def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         # A run and its event are there together or not at all, and no number was used twice.
         assert {row.aggregateid for row in rows} >= {f"saga-{number}" for number in acknowledged}
         for row in rows:
-            assert await store.load_run((row.aggregateid, "stock.reserve", "")) is not None
+            assert await loaded(store, (row.aggregateid, "stock.reserve", "")) is not None
     assert seqs == sorted(set(seqs))

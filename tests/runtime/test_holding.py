@@ -25,6 +25,7 @@ from saga._runtime.pending import PendingWork
 from saga._runtime.planbook import PlanBook
 from saga._runtime.tracing import NullTracer
 from saga.ports import Claim, Store
+from tests.contracts.loading import loaded
 from tests.runtime.world import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +72,7 @@ class Desk:
 
     async def row(self) -> RunRow:
         """Return the row as it is stored."""
-        row = await self.store.load_run(ID)
+        row = await loaded(self.store, ID)
         assert row is not None
         return row
 

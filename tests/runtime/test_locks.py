@@ -38,6 +38,7 @@ from saga._runtime.starter import SagaHandle
 from saga.ports import Claim, UnitOfWork
 from saga.testing import Scenario, scenario, simulate, unit
 from saga.testing.faults import Crash, Duplicate, Moment
+from tests.contracts.loading import loaded
 
 pytestmark = pytest.mark.anyio
 
@@ -189,7 +190,7 @@ async def check_isolation(s: Scenario) -> None:
     assert store is not None
     got: list[tuple[Any, str]] = []
     for saga_id in dict.fromkeys(await reserved(s)):
-        run = await store.load_run((saga_id, "inventory.reserve", ""))
+        run = await loaded(store, (saga_id, "inventory.reserve", ""))
         assert run is not None
         got.append((run.done_at, saga_id))
     got.sort()

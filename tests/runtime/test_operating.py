@@ -25,6 +25,7 @@ from saga.desk import Acted, CancelSaga, Given, HoldSaga, Mode, Result, RetrySte
 from saga.errors import Conflict
 from saga.operating import InstanceFilter
 from saga.ports import CoordinationStore, OperatingStore
+from tests.contracts.ageing import prune_expired
 from tests.runtime.shapes import Approved, Ordered, ShapeWorld
 from tests.runtime.test_external import SLOW, Charged, Declined, Sent, Till, is_down, loses_the_answer, shop
 from tests.runtime.test_external import Placed as Bought
@@ -472,7 +473,7 @@ async def test_a_saga_that_is_being_undone_is_cancelled_already() -> None:
 
 async def prune(up: Running) -> int:
     """Forget at once what nobody can ask for any more."""
-    return await cast("SqliteStore", up.store).prune(1000, 0.0)
+    return await prune_expired(up.store, 1000, 0.0)
 
 
 @pytest.mark.parametrize("how", ["held", "failing"])

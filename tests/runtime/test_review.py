@@ -202,7 +202,7 @@ async def test_a_stop_between_two_steps_of_a_waiting_row_loses_neither() -> None
 
         # The first step takes longer than the batch's time budget, so the second goes into the next transaction.
         async def slow(run: Run) -> None:
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.2)
 
         async def killed(run: Run) -> None:
             hangs.set()

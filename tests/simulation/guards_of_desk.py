@@ -114,7 +114,7 @@ OF_DESK = (
     mutant(
         "rows are kept as long as the saga is open",
         deadlines,
-        "return kept_until(instance) - _margin(topology)",
+        "return kept_until(instance) - topology.keep_margin",
         "return kept_until(instance) + timedelta(days=9999)",
     ),
     mutant(

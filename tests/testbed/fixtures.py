@@ -11,12 +11,15 @@ from uuid import uuid4
 
 import pytest
 
-from tests.testbed.finding import NAMES, REQUIRE, Found, Name, ThisMachine, find, required, verdict
+from tests.testbed.brokers import LocalCluster
+from tests.testbed.finding import NAMES, REQUIRE, VARIABLES, Found, Name, ThisMachine, find, required, verdict
 from tests.testbed.running import open_jaeger, open_kafka, open_postgres
+from tests.testbed.secure import LocalSecureKafka
 from tests.testbed.server import ServerFailed
 from tests.testbed.services import Jaeger, Kafka, Postgres, Service
 
 S = TypeVar("S", bound=Service)
+L = TypeVar("L", LocalCluster, LocalSecureKafka)
 
 
 @cache
@@ -34,17 +37,46 @@ def header() -> list[str]:
 
 def serve(name: Name, start: Callable[[Found], S]) -> Iterator[S]:
     """Start a service for the session; without one, skip or fail as the environment demands."""
-    decision = verdict(found(name), os.environ)
-    if decision == "skip":
-        pytest.skip(str(found(name)))
-    if decision == "fail":
-        pytest.fail(f"{found(name)} ({REQUIRE} demands it)", pytrace=False)
+    demand(found(name))
     try:
         service = start(found(name))
     except ServerFailed as error:
         pytest.fail(str(error), pytrace=False)
     with closing(service):
         yield service
+
+
+def demand(one: Found) -> None:
+    """Skip or fail as the environment demands, unless the service can be had."""
+    decision = verdict(one, os.environ)
+    if decision == "skip":
+        pytest.skip(str(one))
+    if decision == "fail":
+        pytest.fail(f"{one} ({REQUIRE} demands it)", pytrace=False)
+
+
+def serve_locally(make: Callable[[], L]) -> Iterator[L]:
+    """Start a Kafka of a kind that only local processes offer, whatever the other tests use."""
+    demand(find("kafka", {VARIABLES["kafka"]: "local"}, ThisMachine()))
+    try:
+        server = make()
+        with closing(server):
+            server.start()
+            yield server
+    except ServerFailed as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster() -> Iterator[LocalCluster]:
+    """Give a cluster of three brokers (1 GB); a test that ends one starts it again."""
+    yield from serve_locally(LocalCluster)
+
+
+@pytest.fixture(scope="module")
+def kafka_secure() -> Iterator[LocalSecureKafka]:
+    """Give a broker that knows TLS, passwords and ACLs."""
+    yield from serve_locally(LocalSecureKafka)
 
 
 @pytest.fixture(scope="session")

@@ -96,8 +96,12 @@ class LocalServer:
 
     def start(self) -> None:
         """Start the process and wait until it serves clients."""
-        if self._guard is not None:
-            return
+        if self._guard is None:
+            self.launch()
+            self.await_ready()
+
+    def launch(self) -> None:
+        """Start the process without waiting for it."""
         script = str(Path(guard.__file__))
         arguments = [
             f"--signal={int(self.stop_signal)}",
@@ -119,7 +123,11 @@ class LocalServer:
         assert process.stdout is not None
         with process.stdout as line:
             self.pid = int(line.readline() or b"0")
-        self._wait_until_ready()
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the process was started and not stopped."""
+        return self._guard is not None
 
     def stop(self) -> None:
         """End the process in order and keep its data."""
@@ -153,7 +161,8 @@ class LocalServer:
         self.stop()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _wait_until_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Wait until the launched process serves clients."""
         process = self._guard
         assert process is not None
         if wait_until(self.ready, self.start_seconds, lambda: process.poll() is not None):

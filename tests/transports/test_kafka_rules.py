@@ -7,7 +7,7 @@ import pytest
 from saga._core.envelope import Message
 from saga.errors import SettingsError, TransportRefused, TransportUnavailable
 from saga.ports import Cleanup, TopicPartition, TopicSpec
-from transports.kafka.logs import Quieter, failure, overheard
+from transports.kafka.logs import Quieter
 from transports.kafka.publisher import record_bytes
 from transports.kafka.settings import KafkaSettings, Security, instance_id
 from transports.kafka.topics import creation, problems

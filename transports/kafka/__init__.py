@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from transports.kafka.query import settings_of
 from transports.kafka.settings import KafkaSettings, Mechanism, Security
 from transports.kafka.transport import KafkaTransport
 
-__all__ = ["KafkaSettings", "KafkaTransport", "Mechanism", "Security"]
+__all__ = ["KafkaSettings", "KafkaTransport", "Mechanism", "Security", "settings_of"]

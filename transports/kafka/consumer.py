@@ -5,14 +5,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
-from saga._core.envelope import Delivery
-from saga.errors import Revoked, TransportUnavailable
+from saga._core.envelope import Delivery, Headers
+from saga._core.frozen import builder
+from saga.errors import Revoked, TransportError, TransportUnavailable
 from saga.ports import TopicPartition
 from transports.kafka.library import ERRORS, KAFKA
+from transports.kafka.line import Line
+from transports.kafka.sessions import SessionClient
 from transports.kafka.settings import KafkaSettings, connection
-from transports.kafka.waits import bounded, closed, translated
+from transports.kafka.waits import closed
+
+# How long a handler may take is not the transport's to say: a member stays while its loop sends heartbeats.
+_NEVER_MILLISECONDS = 2**31 - 1
+_made = builder(Delivery)
 
 Listener = Callable[[frozenset[TopicPartition]], Awaitable[None]]
 
@@ -22,6 +30,7 @@ class Consumer:
 
     def __init__(self, bootstrap: str, settings: KafkaSettings, *, group: str = "", instance: str = "") -> None:
         self._settings = settings
+        self._line = Line(bootstrap, settings, _rights(group))
         self._raw: Any = KAFKA.AIOKafkaConsumer(
             **connection(bootstrap, settings),
             group_id=group or None,
@@ -31,7 +40,7 @@ class Consumer:
             session_timeout_ms=int(settings.session_seconds * 1000),
             heartbeat_interval_ms=int(settings.heartbeat_seconds * 1000),
             rebalance_timeout_ms=int(settings.rebalance_seconds * 1000),
-            max_poll_interval_ms=int(settings.max_poll_interval_seconds * 1000),
+            max_poll_interval_ms=_NEVER_MILLISECONDS,
             max_partition_fetch_bytes=settings.partition_fetch_bytes,
             fetch_max_bytes=settings.fetch_bytes,
         )
@@ -40,6 +49,7 @@ class Consumer:
         """Connect and join the group; the callbacks run in a task of the library."""
         self._raw.subscribe(list(topics), listener=_listener(on_assigned, on_revoked))
         await self._start(f"cannot join the group for {', '.join(topics)}", self._settings.join_timeout_seconds)
+        _quiet_commits(self._raw._coordinator)
 
     async def read_all(self, topic: str) -> frozenset[TopicPartition]:
         """Connect and read all partitions of a topic from the beginning; returns them."""
@@ -47,7 +57,7 @@ class Consumer:
         await self._start(what, self._settings.connect_timeout_seconds)
         try:
             known = self._raw._client._wait_on_metadata
-            found: Any = await bounded(what, lambda: known(topic), self._settings.query_timeout_seconds * 2)
+            found: Any = await self._line.bounded(what, lambda: known(topic), self._settings.query_timeout_seconds * 2)
             partitions = frozenset(TopicPartition(topic=topic, partition=index) for index in found)
             self._raw.assign([_theirs(one) for one in partitions])
             self.seek(await self.beginnings(partitions))
@@ -58,10 +68,22 @@ class Consumer:
 
     async def _start(self, what: str, timeout_seconds: float) -> None:
         try:
-            await bounded(what, self._raw.start, timeout_seconds)
+            await self._line.bounded(what, self._raw.start, timeout_seconds)
         except BaseException:
             await self.stop()
             raise
+        self._raw._fetcher._client = SessionClient(self._raw._client)
+
+    def check(self) -> None:
+        """Raise what the library has found wrong with the membership and tells only to who fetches."""
+        try:
+            self._raw._coordinator.check_errors()
+        except ERRORS.KafkaError as error:
+            raise self._line.translated("cannot be a member of the group", error) from error
+
+    async def reason(self, what: str) -> TransportError:
+        """Return the error for what got no answer, with the reason if there is one to be found, in at most 5 s."""
+        return await self._line.reason(what, TransportUnavailable(what))
 
     def poll(self, limit: int, partitions: Sequence[TopicPartition] = ()) -> list[Delivery]:
         """Return what is there, without waiting: of some partitions, or of all."""
@@ -69,15 +91,19 @@ class Consumer:
         # a cancelled getmany would switch max_poll_interval off for ever. Stepped by hand to keep it so.
         if self._raw._subscription.reassignment_in_progress:
             return []
+        for fetched in self._raw._fetcher._records.values():
+            # Records become ours as they are unpacked: the library's own record in between costs more than all else.
+            if (unpacked := getattr(fetched, "_partition_records", None)) is not None:
+                unpacked._consumer_record = _delivery
         try:
             self._raw.getmany(*map(_theirs, partitions), timeout_ms=0, max_records=limit).send(None)
         except StopIteration as done:
-            found: dict[Any, list[Any]] = done.value
-            return [_delivery(record) for records in found.values() for record in records]
+            found: dict[Any, list[Delivery]] = done.value
+            return list(chain.from_iterable(found.values()))
         except ERRORS.KafkaError as error:
             # An error inside of getmany leaves its count of running calls raised, like a cancelled one.
             self._raw._subscription._fetch_count = 0
-            raise translated("cannot fetch", error) from error
+            raise self._line.translated("cannot fetch", error) from error
         raise TransportUnavailable("the Kafka consumer is rebalancing")
 
     @property
@@ -120,12 +146,14 @@ class Consumer:
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Store positions at the broker."""
         offsets = {_theirs(partition): position for partition, position in positions.items()}
-        await bounded("cannot commit", lambda: self._raw.commit(offsets), self._settings.commit_timeout_seconds)
+        await self._line.bounded(
+            "cannot commit", lambda: self._raw.commit(offsets), self._settings.commit_timeout_seconds
+        )
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the committed positions, in one request; partitions without one are left out."""
         wanted = {_theirs(one): one for one in partitions}
-        found: Any = await bounded(
+        found: Any = await self._line.bounded(
             "cannot read committed positions",
             lambda: self._raw._coordinator.fetch_committed_offsets(list(wanted)),
             self._settings.query_timeout_seconds,
@@ -144,7 +172,7 @@ class Consumer:
         wanted = {_theirs(one): one for one in partitions}
         if not wanted:
             return {}
-        found: Any = await bounded(
+        found: Any = await self._line.bounded(
             "cannot read offsets", lambda: query(list(wanted)), self._settings.query_timeout_seconds
         )
         return {wanted[raw]: offset for raw, offset in found.items()}
@@ -156,18 +184,46 @@ class Consumer:
         await closed(self._raw._client.close, 1.0)
 
 
+def _rights(group: str) -> dict[str, str]:
+    return {
+        "TopicAuthorizationFailedError": "Read and Describe on that topic",
+        "GroupAuthorizationFailedError": f"Read on group {group!r}",
+    }
+
+
+def _quiet_commits(coordinator: Any) -> None:
+    """Have a commit's error seen when its caller was cancelled: the library shields it and then forgets it."""
+    commit = coordinator._do_commit_offsets
+
+    def seen(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()
+
+    def watched(*arguments: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.ensure_future(commit(*arguments))
+        task.add_done_callback(seen)
+        return task
+
+    coordinator._do_commit_offsets = watched
+
+
 def _theirs(partition: TopicPartition) -> Any:
     return KAFKA.TopicPartition(partition.topic, partition.partition)
 
 
-def _delivery(record: Any) -> Delivery:
-    return Delivery(
-        topic=record.topic,
-        partition=record.partition,
+def _delivery(place: Any, record: Any) -> Delivery:
+    headers: list[tuple[str, bytes | None]] = record.headers
+    for _, value in headers:
+        if value is None:
+            headers = [(name, value or b"") for name, value in headers]
+            break
+    return _made(
+        topic=place.topic,
+        partition=place.partition,
         offset=record.offset,
         key=record.key,
         value=record.value,
-        headers=tuple((name, value if value is not None else b"") for name, value in record.headers),
+        headers=cast("Headers", tuple(headers)),
     )
 
 

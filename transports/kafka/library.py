@@ -12,9 +12,17 @@ from typing import Any
 import aiokafka
 import aiokafka.admin
 import aiokafka.admin.config_resource
+import aiokafka.conn
 import aiokafka.errors
+import aiokafka.protocol.admin
+import aiokafka.protocol.fetch
+import aiokafka.protocol.metadata
 
 KAFKA: Any = aiokafka
 ADMIN: Any = aiokafka.admin
 RESOURCE: Any = aiokafka.admin.config_resource
 ERRORS: Any = aiokafka.errors
+FETCH: Any = aiokafka.protocol.fetch
+CONNECTIONS: Any = aiokafka.conn
+ASK_BROKERS: Any = aiokafka.protocol.metadata.MetadataRequest
+ASK_MECHANISMS: Any = aiokafka.protocol.admin.SaslHandShakeRequest

@@ -1,15 +1,10 @@
-"""Listen to the client library's log: it is the only place where a refused connection says why, and it is loud."""
+"""Quiet the client library's log: it repeats the same line for every try, and at debug level it tells secrets."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-
-from saga.errors import TransportError, TransportRefused, TransportUnavailable
+from collections.abc import Callable
 
 LOGGERS = tuple(
     f"aiokafka{name}"
@@ -24,38 +19,18 @@ LOGGERS = tuple(
         ".consumer.fetcher",
         ".consumer.group_coordinator",
         ".consumer.subscription_state",
+        ".coordinator.assignors.roundrobin",
+        ".helpers",
     )
 )
-_FINAL = re.compile(
-    r"AuthenticationFailed|Error 58|UnsupportedSaslMechanism|IllegalSaslState|AuthorizationFailed"
-    r"|CERTIFICATE_VERIFY_FAILED|certificate|Hostname mismatch|WRONG_VERSION_NUMBER",
-    re.IGNORECASE,
-)
-_reasons: ContextVar[list[str] | None] = ContextVar("kafka_reasons", default=None)
-
-
-@contextmanager
-def overheard() -> Generator[list[str]]:
-    """Collect the warnings and errors the library logs in this context."""
-    found: list[str] = []
-    token = _reasons.set(found)
-    try:
-        yield found
-    finally:
-        _reasons.reset(token)
-
-
-def failure(what: str, reasons: Sequence[str], error: BaseException | None = None) -> TransportError:
-    """Build the error for a failed connection: refused where retrying cannot mend it, else unavailable."""
-    told = "; ".join(dict.fromkeys(reasons[-4:])) or (
-        f"{type(error).__name__}: {error}" if error else "no answer in time"
-    )
-    kind = TransportRefused if _FINAL.search(told) else TransportUnavailable
-    return kind(f"{what}: {told}")
+_MOST_TEMPLATES = 200
 
 
 class Quieter(logging.Filter):
-    """Let one record of each message template through per interval, and tell how many were held back."""
+    """Let one record of each message template through per interval, and tell how many were held back.
+
+    What is sent to log in (it has the password) never goes on, at whatever level.
+    """
 
     def __init__(self, interval_seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -64,17 +39,17 @@ class Quieter(logging.Filter):
         self._last: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Collect the reason, then decide whether the record goes on."""
+        """Decide whether the record goes on."""
         if record.levelno < logging.WARNING:
-            return True
-        heard = _reasons.get()
-        if heard is not None:
-            heard.append(record.getMessage())
+            arguments = record.args if isinstance(record.args, tuple) else ()
+            return not any("Sasl" in type(one).__name__ for one in arguments)
         now, template = self._clock(), str(record.msg)
         last, held = self._last.get(template, (-self._interval_seconds, 0))
         if now - last < self._interval_seconds:
             self._last[template] = (last, held + 1)
             return False
+        if len(self._last) >= _MOST_TEMPLATES:
+            self._last.clear()
         self._last[template] = (now, 0)
         if held:
             record.msg, record.args = f"{record.getMessage()} ({held} more like it)", ()

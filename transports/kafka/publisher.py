@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any
 
 import anyio
 
 from saga._core.envelope import Message
 from saga._core.partition import partition_of
 from saga.errors import TooLarge, TransportError, TransportUnavailable
-from saga.ports import TopicPartition
 from transports.kafka.producer import Producer
 from transports.kafka.settings import KafkaSettings
 from transports.kafka.waits import translated
 
+WhyLate = Callable[[Collection[str]], Awaitable[TransportError | None]]
+
 # The header of a batch (61), a record's own fields and lengths at their longest.
 _OVERHEAD = 61 + 21 + 15
+
+Place = tuple[str, int]
+"""A topic and one of its partitions."""
 
 
 class _Use:
@@ -35,9 +41,10 @@ class KafkaPublisher:
     still succeed or get an error. The outbox publishes again what had one.
     """
 
-    def __init__(self, connect: Callable[[], Producer], settings: KafkaSettings) -> None:
+    def __init__(self, connect: Callable[[], Producer], settings: KafkaSettings, why_late: WhyLate) -> None:
         self._connect = connect
         self._settings = settings
+        self._why_late = why_late
         self._current: _Use | None = None
         self._connecting = anyio.Lock()
 
@@ -55,7 +62,14 @@ class KafkaPublisher:
                     await self._leave(use, overdue=scope.cancel_called)
         except TransportError as error:  # no producer to be had
             results = [error] * len(messages)
+        if late in results:
+            told = await self._told(late, {message.topic for message in messages})
+            results = [told if result is late else result for result in results]
         return results
+
+    async def _told(self, late: TransportError, topics: set[str]) -> TransportError:
+        why = await self._why_late(topics)
+        return late if why is None else type(why)(f"{late}: {why}")
 
     async def close(self) -> None:
         """Stop the producer."""
@@ -64,7 +78,7 @@ class KafkaPublisher:
             await use.producer.stop()
 
     async def _publish(self, use: _Use, messages: Sequence[Message], results: list[BaseException | None]) -> None:
-        shares: dict[TopicPartition, list[tuple[int, Message]]] = {}
+        shares: dict[Place, list[int]] = {}
         counts: dict[str, int] = {}
         refused: dict[str, TransportError] = {}
         for index, message in enumerate(messages):
@@ -79,11 +93,9 @@ class KafkaPublisher:
             if topic in refused:
                 results[index] = refused[topic]
                 continue
-            partition = TopicPartition(topic=topic, partition=partition_of(message.key, counts[topic]))
-            shares.setdefault(partition, []).append((index, message))
-        async with anyio.create_task_group() as tasks:
-            for partition, share in shares.items():
-                tasks.start_soon(_send, use, partition, share, results)
+            shares.setdefault((topic, partition_of(message.key, counts[topic])), []).append(index)
+        while shares:
+            shares = await _send(use, messages, shares, results)
 
     async def _enter(self) -> _Use:
         async with self._connecting:
@@ -113,24 +125,44 @@ async def _count(producer: Producer, topic: str, counts: dict[str, int], refused
 
 
 async def _send(
-    use: _Use, partition: TopicPartition, share: Iterable[tuple[int, Message]], results: list[BaseException | None]
-) -> None:
-    batches = use.producer.batches(share)
-    for at, (batch, indices) in enumerate(batches):
+    use: _Use, messages: Sequence[Message], shares: dict[Place, list[int]], results: list[BaseException | None]
+) -> dict[Place, list[int]]:
+    """Send a batch to each partition, and return the shares that did not fit into one.
+
+    The rest of a share waits until what is before it has arrived: else it could overtake.
+    """
+    queued: dict[Place, tuple[asyncio.Future[Any], int]] = {}
+    for (topic, partition), share in shares.items():
         try:
-            await use.producer.send(batch, partition.topic, partition.partition)
+            queued[topic, partition] = use.producer.queue(topic, partition, [messages[index] for index in share])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this partition's error and not the call's
             use.doomed = True
-            # What follows on this partition is not sent: it would overtake.
-            for _, failed in batches[at:]:
-                for index in failed:
-                    results[index] = translated("cannot publish", error)
-            return
-        for index in indices:
-            results[index] = None
+            _note(results, share, translated("cannot publish", error))
+    left: dict[Place, list[int]] = {}
+    try:
+        if queued:
+            await asyncio.wait({acknowledged for acknowledged, _ in queued.values()})
+    finally:
+        # Also when the time is up or the call is cancelled: what has arrived by then has arrived.
+        for place, (acknowledged, taken) in queued.items():
+            share = shares[place]
+            if acknowledged.done():
+                failure = use.producer.failure(*place, acknowledged)
+                use.doomed = use.doomed or failure is not None
+                _note(results, share if failure else share[:taken], failure)
+                if failure is None and len(share) > taken:
+                    left[place] = share[taken:]
+    return left
+
+
+def _note(results: list[BaseException | None], indices: Iterable[int], result: BaseException | None) -> None:
+    for index in indices:
+        results[index] = result
 
 
 def record_bytes(message: Message) -> int:
     """Return the upper bound of a message's size in a batch of its own."""
-    headers = sum(len(name.encode()) + len(value) + 10 for name, value in message.headers)
-    return _OVERHEAD + len(message.key) + len(message.value or b"") + headers
+    size = _OVERHEAD + len(message.key) + len(message.value or b"") + 10 * len(message.headers)
+    for name, value in message.headers:
+        size += len(value) + (len(name) if name.isascii() else len(name.encode()))
+    return size

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from saga.errors import SettingsError
@@ -32,17 +33,23 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSettings:
-    """Say how to connect and how long to wait; the defaults outlast the crash of one broker of three (12 s)."""
+    """Say how to connect and how long to wait; the defaults outlast the crash of one broker of three (12 s).
+
+    `password_file` is read anew for each connection, so a rotated password is taken up without a restart.
+    `replication_factor` is for topics that are created; 0 leaves it to the broker.
+    """
 
     security: Security = Security.PLAINTEXT
     mechanism: Mechanism = Mechanism.SCRAM_SHA_512
     user: str = ""
     password: str = field(default="", repr=False)
+    password_file: str = ""
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
     key_password: str = field(default="", repr=False)
     client_id: str = "saga"
+    replication_factor: int = 0
     connect_timeout_seconds: float = 10.0
     publish_timeout_seconds: float = 30.0
     commit_timeout_seconds: float = 10.0
@@ -53,7 +60,6 @@ class KafkaSettings:
     heartbeat_seconds: float = 3.0
     rebalance_seconds: float = 60.0
     callback_seconds: float = 30.0
-    max_poll_interval_seconds: float = 300.0
     max_message_bytes: int = 1_048_576
     batch_bytes: int = 262_144
     partition_fetch_bytes: int = 1_048_576
@@ -61,8 +67,7 @@ class KafkaSettings:
     stalled_after_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.security in {Security.SASL_PLAINTEXT, Security.SASL_SSL} and not (self.user and self.password):
-            raise SettingsError(f"{self.security} needs user and password in KafkaSettings")
+        self._check_security()
         if not self.heartbeat_seconds < self.session_seconds or not self.callback_seconds < self.rebalance_seconds:
             raise SettingsError(
                 "heartbeat_seconds must be below session_seconds, callback_seconds below rebalance_seconds"
@@ -70,9 +75,41 @@ class KafkaSettings:
         if self.partition_fetch_bytes < self.max_message_bytes:
             raise SettingsError("partition_fetch_bytes must be at least max_message_bytes")
 
+    def _check_security(self) -> None:
+        if self.password and self.password_file:
+            raise SettingsError("password and password_file were both given for Kafka; give one of them")
+        if self.with_password and not (self.user and (self.password or self.password_file)):
+            raise SettingsError(f"{self.security} needs user and password (or password_file) in KafkaSettings")
+        if self.user and not self.with_password:
+            raise SettingsError(f"user {self.user!r} was given but security is {self.security}; set SASL_SSL")
+        if not self.with_tls and (self.ca_file or self.certificate_file):
+            raise SettingsError(f"TLS files were given but security is {self.security}; set SSL or SASL_SSL")
+
+    @property
+    def with_tls(self) -> bool:
+        """Return whether the connection is encrypted."""
+        return self.security in {Security.SSL, Security.SASL_SSL}
+
+    @property
+    def with_password(self) -> bool:
+        """Return whether a user and a password are sent."""
+        return self.security in {Security.SASL_PLAINTEXT, Security.SASL_SSL}
+
+    def present_password(self) -> str:
+        """Return the password as it is now; raises SettingsError when its file cannot be read or is empty."""
+        if not self.password_file:
+            return self.password
+        try:
+            found = Path(self.password_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"password_file {self.password_file!r} cannot be read: {error}") from error
+        if not found:
+            raise SettingsError(f"password_file {self.password_file!r} is empty")
+        return found
+
     def ssl_context(self) -> ssl.SSLContext | None:
         """Build the TLS context, None without TLS; host names and certificates are always checked."""
-        if self.security not in {Security.SSL, Security.SASL_SSL}:
+        if not self.with_tls:
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca_file or None)
@@ -104,8 +141,8 @@ def connection(bootstrap: str, settings: KafkaSettings) -> dict[str, Any]:
         "ssl_context": settings.ssl_context(),
         "request_timeout_ms": int(settings.query_timeout_seconds * 1000),
     }
-    if settings.security in {Security.SASL_PLAINTEXT, Security.SASL_SSL}:
+    if settings.with_password:
         arguments["sasl_mechanism"] = settings.mechanism.value
         arguments["sasl_plain_username"] = settings.user
-        arguments["sasl_plain_password"] = settings.password
+        arguments["sasl_plain_password"] = settings.present_password()
     return arguments

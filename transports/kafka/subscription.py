@@ -48,12 +48,13 @@ class KafkaSubscription:
         self._changed = anyio.Event()
         self._failure: TransportError | None = None
         self._watch: Watch = {}
-        self._looked_at_seconds = time.monotonic()
+        self._looked_at_seconds = self._given_up_at_seconds = time.monotonic()
 
     async def open(self) -> None:
         """Join the group and wait for the first assignment; raises TransportUnavailable, TransportRefused."""
         consumer = self._connect()
         self._watch, self._failure, self._assigned, self._changed = {}, None, None, anyio.Event()
+        self._given_up_at_seconds = time.monotonic()
         try:
             # The callbacks may come before join returns.
             self._consumer = consumer
@@ -140,6 +141,8 @@ class KafkaSubscription:
             await self.open()
         if self._consumer is None:
             raise TransportUnavailable(f"group {self._group.name!r} is closed")
+        if not self._assigned:
+            self._consumer.check()  # nothing is polled, which is where the library would raise it
         return self._consumer
 
     async def _wait(self, consumer: Consumer, timeout_seconds: float) -> None:
@@ -182,9 +185,12 @@ class KafkaSubscription:
             _log.warning("group %s: on_revoked failed", self._group.name, exc_info=error)
         finally:
             self._assigned = None
+            self._given_up_at_seconds = time.monotonic()
 
     async def _look(self, consumer: Consumer) -> None:
         now_seconds = time.monotonic()
+        if self._assigned is None and now_seconds - self._given_up_at_seconds >= self._settings.join_timeout_seconds:
+            await self._rebuild("no partitions were assigned since they were revoked")
         if not self._assigned or now_seconds - self._looked_at_seconds < _LOOK_EVERY_SECONDS:
             return
         self._looked_at_seconds = now_seconds
@@ -193,7 +199,7 @@ class KafkaSubscription:
         with anyio.move_on_after(_LOOK_TIMEOUT_SECONDS):
             ends = await consumer.ends(self._assigned)
         if ends is None:
-            raise TransportUnavailable(f"group {self._group.name!r}: no end offsets in {_LOOK_TIMEOUT_SECONDS:g} s")
+            raise await consumer.reason(f"group {self._group.name!r}: no end offsets in {_LOOK_TIMEOUT_SECONDS:g} s")
         self._watch = observe(self._watch, consumer.positions(self._assigned or ()), ends, now_seconds)
         still = stalled(self._watch, now_seconds, self._settings.stalled_after_seconds)
         if still:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import logging
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from saga.errors import TransportRefused
 from saga.ports import GroupSpec, OnAssigned, OnRevoked, TopicSpec
-from transports.kafka.admin import Admin
+from transports.kafka.admin import Admin, checked
 from transports.kafka.consumer import Consumer
+from transports.kafka.late import Lateness
 from transports.kafka.logs import install
 from transports.kafka.producer import Producer
 from transports.kafka.publisher import KafkaPublisher
 from transports.kafka.settings import KafkaSettings, instance_id
 from transports.kafka.subscription import KafkaSubscription, KafkaTable
-from transports.kafka.topics import creation, problems
+from transports.kafka.topics import TopicFound, creation, raise_findings
+
+_log = logging.getLogger("transports.kafka")
+_VISIBLE_SECONDS = 5.0
 
 
 class KafkaTransport:
@@ -45,24 +51,27 @@ class KafkaTransport:
         await checkpoint()
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
-        """Create what is missing with the broker's default replication, and check what exists.
+        """Create what is missing and check what exists: partitions, cleanup, retention, replicas, message size.
 
-        Raises TransportRefused naming every topic, the setting, what was found and what is wanted;
-        TransportUnavailable.
+        Raises TransportRefused naming every topic, the setting, what was found, what is wanted and the command
+        that mends it; TransportUnavailable, also while too few replicas are in sync. What is only risky is
+        logged as a warning.
         """
         admin = Admin(self._bootstrap, self._settings)
         await admin.start()
         try:
-            partitions = await admin.topics()
-            missing = {spec.name: creation(spec) for spec in topics if spec.name not in partitions}
-            existing = [spec.name for spec in topics if spec.name in partitions]
-            policies = await admin.cleanup_policies(existing) if existing else {}
-            found = problems(topics, partitions, policies)
-            if not found and missing:
+            found, brokers = await admin.topics()
+            missing = {s.name: creation(s, self._settings.replication_factor) for s in topics if s.name not in found}
+            wrong = await checked(admin, self._bootstrap, topics, found, brokers, self._settings)
+            raise_findings(wrong)
+            if missing:
                 failed = await admin.create(missing)
-                found = [f"topic {name!r}: cannot be created: {reason}" for name, reason in failed.items()]
-            if found:
-                raise TransportRefused("; ".join(found))
+                if failed:
+                    raise TransportRefused("; ".join(f"topic {name!r}: {why}" for name, why in failed.items()))
+                found, brokers = await _visible(admin, missing.keys())
+                wrong = await checked(admin, self._bootstrap, topics, found, brokers, self._settings)
+            for finding in wrong:
+                _log.warning("%s", finding.text)
         finally:
             await admin.stop()
 
@@ -70,7 +79,8 @@ class KafkaTransport:
     async def publisher(self) -> AsyncGenerator[KafkaPublisher]:
         """Open a publisher; it connects with its first publish."""
         await checkpoint()
-        publisher = KafkaPublisher(lambda: Producer(self._bootstrap, self._settings), self._settings)
+        why = Lateness(self._bootstrap, self._settings).why
+        publisher = KafkaPublisher(lambda: Producer(self._bootstrap, self._settings), self._settings, why)
         try:
             yield publisher
         finally:
@@ -106,3 +116,13 @@ class KafkaTransport:
             yield KafkaTable(consumer, partitions)
         finally:
             await consumer.stop()
+
+
+async def _visible(admin: Admin, names: Collection[str]) -> tuple[Mapping[str, TopicFound], int]:
+    """Wait until the broker asked knows the topics just created, or for a bounded time."""
+    deadline = anyio.current_time() + _VISIBLE_SECONDS
+    while True:
+        found, brokers = await admin.topics()
+        if found.keys() >= set(names) or anyio.current_time() >= deadline:
+            return found, brokers
+        await anyio.sleep(0.05)

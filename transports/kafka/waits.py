@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
 import anyio
 
 from saga.errors import PositionLost, Revoked, TransportError, TransportRefused, TransportUnavailable
-from transports.kafka.logs import failure, overheard
 
 T = TypeVar("T")
 
 _REVOKED = {"CommitFailedError", "IllegalStateError"}
-_CONNECTING = {"KafkaConnectionError", "NodeNotReadyError"}
+_UNREACHED = {"KafkaConnectionError", "NodeNotReadyError", "RequestTimedOutError", "KafkaTimeoutError"}
+_FINAL = {"SaslAuthenticationFailed", "UnsupportedSaslMechanismError", "IllegalSaslStateError", "InvalidTopicError"}
+
+
+class Unreached(TransportUnavailable):
+    """Report that nobody answered; a connection of one's own may tell why."""
+
+
+class Denied(TransportRefused):
+    """Report that the broker does not allow it; `kind` is the library's name of the error."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        self.kind = kind
+        super().__init__(message)
 
 
 async def bounded(what: str, call: Callable[[], Awaitable[T]], timeout_seconds: float) -> T:
-    """Wait at most so long; raises TransportUnavailable, TransportRefused, Revoked or PositionLost, with the reason."""
-    with overheard() as reasons:
-        try:
-            with anyio.fail_after(timeout_seconds):
-                return await call()
-        except TimeoutError as error:
-            raise failure(what, [*reasons, f"no answer within {timeout_seconds:g} s"]) from error
-        except asyncio.CancelledError as error:
-            if not _unasked():
-                raise
-            raise failure(what, [*reasons, "the client library cancelled it"]) from error
-        except Exception as error:  # whatever else the library raises, callers can only treat it as ours
-            raise translated(what, error, reasons) from error
+    """Wait at most so long; raises TransportUnavailable, TransportRefused, Revoked or PositionLost."""
+    try:
+        with anyio.fail_after(timeout_seconds):
+            return await call()
+    except TimeoutError as error:
+        raise Unreached(f"{what}: no answer within {timeout_seconds:g} s") from error
+    except asyncio.CancelledError as error:
+        if not _unasked():
+            raise
+        raise Unreached(f"{what}: the client library cancelled it") from error
+    except Exception as error:  # whatever else the library raises, callers can only treat it as ours
+        raise translated(what, error) from error
 
 
 def _unasked() -> bool:
@@ -43,22 +54,27 @@ def _unasked() -> bool:
     return task is not None and not task.cancelling()
 
 
-def translated(what: str, error: Exception, reasons: Sequence[str] = ()) -> TransportError:
+def translated(what: str, error: Exception) -> TransportError:
     """Return our error for one of the library's."""
     if isinstance(error, TransportError):
         return error
     names = {kind.__name__ for kind in type(error).__mro__}
-    known: TransportError | None = None
+    name, words = type(error).__name__, str(error)
+    told = f"{what}: {words}" if name in words else f"{what}: {name}: {words}"
+    denied = next((name for name in sorted(names) if name.endswith("AuthorizationFailedError")), None)
+    if denied is not None:
+        return Denied(told, kind=denied)
     if "OffsetOutOfRangeError" in names:
-        known = PositionLost(f"{what}: the position no longer exists on the broker: {error}")
-    elif names & _REVOKED:
-        known = Revoked(f"{what}: {error}")
-    elif "UnknownTopicOrPartitionError" in names:
-        known = TransportRefused(f"{what}: the topic does not exist; call ensure_topics first")
-    elif "KafkaError" not in names:
-        known = TransportUnavailable(f"{what}: unexpected {type(error).__name__}: {error}")
-    heard = reasons if names & _CONNECTING else [f"{type(error).__name__}: {error}"]
-    return known or failure(what, heard, error)
+        return PositionLost(f"{what}: the position no longer exists on the broker: {error}")
+    if names & _REVOKED:
+        return Revoked(f"{what}: {error}")
+    if "UnknownTopicOrPartitionError" in names:
+        return TransportRefused(f"{what}: the topic does not exist; call ensure_topics first")
+    if names & _FINAL:
+        return TransportRefused(told)
+    if names & _UNREACHED:
+        return Unreached(told)
+    return TransportUnavailable(told if "KafkaError" in names else f"{what}: unexpected {name}: {words}")
 
 
 async def closed(call: Callable[[], Awaitable[object]], timeout_seconds: float) -> bool:

@@ -5,6 +5,16 @@ select clock_timestamp()
 select i.* from unnest($1::text[]) as k (saga_id)
 cross join lateral (select * from saga_instance i where i.saga_id = k.saga_id offset 0) i
 
+-- One look into the index for each partition.
+-- name: next_due
+select min(i.due_at) as due_at from unnest($1::integer[]) as p (partition)
+cross join lateral (
+    select due_at from saga_instance i
+    where i.partition = p.partition and i.due_at is not null
+    order by i.due_at
+    limit 1
+) i
+
 -- name: due_instances
 select i.* from saga_cursor c
 cross join lateral (

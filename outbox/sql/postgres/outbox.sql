@@ -1,8 +1,9 @@
 -- Part of a write. Rows get their seq in the order of the arrays.
 -- name: insert_outbox
-insert into saga_outbox (id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service)
+insert into saga_outbox (id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard)
 select * from unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::text[]
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::bytea[], $8::text[], $9::text[],
+    $10::smallint[]
 )
 returning 'insert_outbox' as part, seq
 
@@ -32,9 +33,10 @@ where o.seq = k.seq
 -- A hashed subplan, not an anti join: the rows have to come in the order of the primary key, a page at a time.
 -- name: sweep
 with page as materialized (
-    select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service
+    select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard
     from saga_outbox
-    where created_at < (select clock_timestamp()) - $1::float8 * interval '1 second'
+    where shard is null
+        and created_at < (select clock_timestamp()) - $1::float8 * interval '1 second'
         and seq not in (select unnest($2::bigint[]))
     order by seq
     limit $3
@@ -53,4 +55,58 @@ select count(*) as rows, coalesce(extract(epoch from clock_timestamp() - min(cre
 from saga_outbox
 
 -- name: committed_outbox
-select seq from saga_outbox where seq = any($1::bigint[])
+select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard
+from saga_outbox
+where seq = any($1::bigint[])
+order by seq
+
+-- Where the outbox lies that a connection sees: equal numbers are one table of one server.
+-- name: place_of_outbox
+select to_regclass('saga_outbox')::oid::bigint as outbox,
+    (select oid::bigint from pg_database where datname = current_database()) as database,
+    current_database()::text as name, pg_postmaster_start_time() as server
+
+-- The relays at work, and whose every shard is. Who has not been heard of for long is forgotten.
+-- name: attend
+with gone as (
+    delete from saga_lease where name in (
+        select name from saga_lease
+        where name like 'relay %' and until < clock_timestamp() - interval '1 minute' and owner <> $1
+        order by name
+        for update skip locked
+    )
+), me as (
+    insert into saga_lease as l (name, owner, until)
+    values ('relay ' || $1::text, $1::text, clock_timestamp() + $2::float8 * interval '1 second')
+    on conflict (name) do update set until = excluded.until
+)
+select name, owner from saga_lease
+where (name like 'relay %' or name like 'shard %') and until > clock_timestamp()
+
+-- name: hold_shards
+insert into saga_lease as l (name, owner, until)
+select 'shard ' || k.shard, $1::text, clock_timestamp() + $3::float8 * interval '1 second'
+from unnest($2::integer[]) as k (shard)
+order by k.shard
+on conflict (name) do update set owner = excluded.owner, until = excluded.until
+where l.owner = excluded.owner or l.until < clock_timestamp()
+returning name
+
+-- name: give_up
+delete from saga_lease where owner = $1 and name = any($2::text[])
+
+-- A look at each shard by itself takes its first rows from the index, however many there are.
+-- name: shard_page
+select o.* from unnest($1::smallint[]) as k (shard)
+cross join lateral (
+    select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard
+    from saga_outbox
+    where shard = k.shard and aggregateid not in (select unnest($2::text[]))
+    order by seq
+    limit $3
+) o
+order by o.seq
+limit $4
+
+-- name: has_sharded
+select exists (select from saga_outbox where shard is not null) as some

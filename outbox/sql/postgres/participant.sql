@@ -32,8 +32,21 @@ select 'run', r.saga_id, r.step, r.branch, r.plan, r.tenant, r.status, r.undo, r
 from unnest($2::text[]) as k (saga_id)
 cross join lateral (select * from saga_run r where r.saga_id = k.saga_id and r.service = $1 offset 0) r
 
--- name: load_run
-select * from saga_run where saga_id = $1 and step = $2 and branch = $3
+-- name: read_inbox
+select 'inbox', i.message_id, i.subscriber, i.day::text, null, null, null, null, null, null, null, null, null, null, null,
+    null, null, null, null, null, null, null, null, null, null, null, null, null, null
+from unnest($2::date[], $3::text[], $4::text[]) as k (day, message_id, subscriber)
+cross join lateral (
+    select * from saga_inbox i
+    where i.service = $1 and i.day = k.day and i.message_id = k.message_id and i.subscriber = k.subscriber
+    offset 0
+) i
+
+-- name: load_runs
+select r.* from unnest($1::text[], $2::text[], $3::text[]) as k (saga_id, step, branch)
+cross join lateral (
+    select * from saga_run r where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch offset 0
+) r
 
 -- The parts of a write; each numbers its own parameters. A duplicate key raises, on purpose.
 -- name: insert_runs
@@ -48,6 +61,10 @@ select k.*, 1 from unnest(
     $23::timestamptz[], $24::integer[], $25::integer[], $26::timestamptz[], $27::timestamptz[],
     $28::text[]
 ) as k
+
+-- name: insert_inbox
+insert into saga_inbox (service, day, message_id, subscriber)
+select * from unnest($1::text[], $2::date[], $3::text[], $4::text[])
 
 -- The limit is the number of rows; see delete_outbox.
 -- name: update_runs

@@ -1,6 +1,13 @@
 -- name: load_instance
 select * from saga_instance where saga_id = ?1
 
+-- One look into the index for each partition.
+-- name: next_due
+select min(due_at) as due_at from (
+    select (select min(i.due_at) from saga_instance i where i.partition = p.value and i.due_at is not null) as due_at
+    from json_each(?1) p
+)
+
 -- name: due_instances
 select i.* from saga_cursor c
 join saga_instance i on i.partition = c.partition and i.due_at <= c.observed_until
@@ -30,7 +37,7 @@ update saga_cursor set position = ?2, observed_until = ?3 where partition = ?1 a
 
 -- What the hash does not cover may change within a revision.
 -- name: put_plan
-insert into saga_plan (saga, version, revision, hash, body) values (?1, ?2, ?3, ?4, ?5)
+insert into saga_plan (saga, version, revision, hash, body, stored_at) values (?1, ?2, ?3, ?4, ?5, ?6)
 on conflict (saga, version, revision) do update set body = excluded.body
 where saga_plan.hash = excluded.hash and saga_plan.body <> excluded.body
 

@@ -1,7 +1,7 @@
 -- name: insert_outbox
 insert into saga_outbox
-    (id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, created_at)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+    (id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard, created_at)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 
 -- name: insert_delivery
 insert into saga_delivery
@@ -17,9 +17,9 @@ do update set
 delete from saga_outbox where seq in (select value from json_each(?1))
 
 -- name: sweep_page
-select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service
+select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard
 from saga_outbox
-where created_at < ?1 and seq not in (select value from json_each(?2))
+where shard is null and created_at < ?1 and seq not in (select value from json_each(?2))
 order by seq
 limit ?3
 
@@ -32,4 +32,38 @@ where saga_lease.owner = excluded.owner or saga_lease.until < ?3
 select count(*) as rows, min(created_at) as oldest from saga_outbox
 
 -- name: committed_outbox
-select seq from saga_outbox where seq in (select value from json_each(?1))
+select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard
+from saga_outbox
+where seq in (select value from json_each(?1))
+order by seq
+
+-- name: outbox_found
+select 1 from sqlite_master where type = 'table' and name = 'saga_outbox'
+
+-- name: forget_relays
+delete from saga_lease where name like 'relay %' and until < ?1
+
+-- name: attend
+insert into saga_lease (name, owner, until) values ('relay ' || ?1, ?1, ?2)
+on conflict (name) do update set until = excluded.until
+
+-- name: attending
+select name, owner from saga_lease where (name like 'relay %' or name like 'shard %') and until > ?1
+
+-- name: hold_shard
+insert into saga_lease (name, owner, until) values ('shard ' || ?1, ?2, ?3)
+on conflict (name) do update set owner = excluded.owner, until = excluded.until
+where saga_lease.owner = excluded.owner or saga_lease.until < ?4
+
+-- name: give_up
+delete from saga_lease where owner = ?1 and name in (select value from json_each(?2))
+
+-- name: shard_page
+select seq, id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service, shard
+from saga_outbox
+where shard in (select value from json_each(?1)) and aggregateid not in (select value from json_each(?2))
+order by seq
+limit ?3
+
+-- name: has_sharded
+select exists (select 1 from saga_outbox where shard is not null) as some

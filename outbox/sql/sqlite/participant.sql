@@ -8,6 +8,17 @@ select * from saga_run where saga_id = ?1 and step = ?2 and branch = ?3
 -- name: load_saga
 select * from saga_run where saga_id = ?1 and service = ?2
 
+-- name: read_inbox
+select 1 from saga_inbox where day = ?1 and service = ?2 and message_id = ?3 and subscriber = ?4
+
+-- name: insert_inbox
+insert into saga_inbox (day, service, message_id, subscriber) values (?1, ?2, ?3, ?4)
+
+-- name: prune_inbox
+delete from saga_inbox where (day, service, message_id, subscriber) in (
+    select day, service, message_id, subscriber from saga_inbox where day < ?2 limit ?1
+)
+
 -- name: insert_run
 insert into saga_run
     (saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,

@@ -1,3 +1,6 @@
+-- Each saga's row is updated for every batch that tells of it, nearly always within its first minutes: the room that
+-- fillfactor leaves takes the next version on the same page, without touching an index where neither phase nor due_at
+-- changes. Vacuumed at a twentieth of dead rows, not at a fifth: ended sagas stay for weeks and make that fifth large.
 create table if not exists saga_instance (
     saga_id text collate "C" primary key,
     saga text not null,
@@ -11,7 +14,7 @@ create table if not exists saga_instance (
     ended_at timestamptz,
     state bytea not null,
     revision integer not null
-) with (fillfactor = 70);
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 create index if not exists saga_instance_due on saga_instance (partition, due_at) where due_at is not null;
 
@@ -26,7 +29,7 @@ create table if not exists saga_cursor (
     partition integer primary key,
     position bigint not null,
     observed_until timestamptz
-);
+) with (fillfactor = 50);
 
 create table if not exists saga_plan (
     saga text not null,
@@ -34,5 +37,6 @@ create table if not exists saga_plan (
     revision integer not null,
     hash text not null,
     body bytea not null,
+    stored_at timestamptz not null default clock_timestamp(),
     primary key (saga, version, revision)
 );

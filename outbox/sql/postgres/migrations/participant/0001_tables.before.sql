@@ -1,4 +1,7 @@
--- Collation "C" compares bytes: quick, and the order in which Python sorts the keys.
+-- Collation "C" compares bytes: quick, and the order in which Python sorts the keys. The room that fillfactor leaves is
+-- for the outcome and the undo, which change no indexed column. A week of rows is a large table: a fifth of it
+-- (autovacuum's default) would be more than a day's, so it is vacuumed at a twentieth, of inserts too, which freezes
+-- rows bit by bit instead of all at once.
 create table if not exists saga_run (
     saga_id text collate "C" not null,
     step text collate "C" not null,
@@ -30,7 +33,7 @@ create table if not exists saga_run (
     lane text not null,
     revision integer not null,
     primary key (saga_id, step, branch)
-) with (fillfactor = 90);
+) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
 
 create index if not exists saga_run_pending on saga_run (service, pending_at) where pending_at is not null;
 
@@ -50,7 +53,7 @@ create table if not exists saga_gate (
     expires_at timestamptz not null,
     traceparent text not null,
     primary key (saga_id, service)
-);
+) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.05);
 
 create index if not exists saga_gate_expires on saga_gate (expires_at);
 
@@ -89,3 +92,15 @@ create index if not exists saga_lock_queue_place on saga_lock_queue (service, ki
 create index if not exists saga_lock_queue_saga on saga_lock_queue (service, saga_id);
 
 create index if not exists saga_lock_queue_expires on saga_lock_queue (expires_at);
+
+-- A partition for each day is made ahead and dropped when nobody can deliver that day's events any more. What finds
+-- none goes into the last one.
+create table if not exists saga_inbox (
+    service text collate "C" not null,
+    day date not null,
+    message_id text collate "C" not null,
+    subscriber text collate "C" not null,
+    primary key (service, day, message_id, subscriber)
+) partition by range (day);
+
+create table if not exists saga_inbox_rest partition of saga_inbox default;

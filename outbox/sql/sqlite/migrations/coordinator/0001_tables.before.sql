@@ -30,5 +30,6 @@ create table if not exists saga_plan (
     revision integer not null,
     hash text not null,
     body blob not null,
+    stored_at integer not null,
     primary key (saga, version, revision)
 );

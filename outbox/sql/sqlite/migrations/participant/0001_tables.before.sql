@@ -87,3 +87,11 @@ create index if not exists saga_lock_queue_place on saga_lock_queue (service, ki
 create index if not exists saga_lock_queue_saga on saga_lock_queue (service, saga_id);
 
 create index if not exists saga_lock_queue_expires on saga_lock_queue (expires_at);
+
+create table if not exists saga_inbox (
+    day text not null,
+    service text not null,
+    message_id text not null,
+    subscriber text not null,
+    primary key (day, service, message_id, subscriber)
+) without rowid;

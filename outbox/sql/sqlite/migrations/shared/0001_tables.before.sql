@@ -10,8 +10,11 @@ create table if not exists saga_outbox (
     record blob,
     record_headers text not null,
     service text not null,
+    shard integer,
     created_at integer not null
 );
+
+create index if not exists saga_outbox_shard on saga_outbox (shard, seq) where shard is not null;
 
 create table if not exists saga_delivery (
     id integer primary key autoincrement,
@@ -44,6 +47,8 @@ create unique index if not exists saga_delivery_key on saga_delivery (service, s
     where reason in ('retry', 'delayed', 'locked', 'held') and message_id <> '';
 
 create index if not exists saga_delivery_dead on saga_delivery (id) where reason = 'dead';
+
+create index if not exists saga_delivery_died on saga_delivery (due_at) where reason = 'dead';
 
 create index if not exists saga_delivery_saga on saga_delivery (saga_id);
 

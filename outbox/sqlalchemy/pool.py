@@ -1,0 +1,146 @@
+"""Borrow asyncpg connections from an engine of SQLAlchemy's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import anyio
+import asyncpg
+from sqlalchemy import ExceptionContext, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from outbox.postgres.driver import FAREWELL_SECONDS, MARGIN_SECONDS, Connection, Link, Pool, farewell, refused
+from outbox.postgres.settings import PostgresSettings, shown
+from outbox.statements import may_have_written
+from saga.errors import SettingsError, StoreUnavailable
+
+COUNTER = "saga_counter"
+
+_SAVEPOINTS = ("SAVEPOINT", "RELEASE", "ROLLBACK TO")
+
+
+def checked_engine(engine: object) -> AsyncEngine:
+    """Return an engine a store can work with; raises SettingsError."""
+    if not isinstance(engine, AsyncEngine):
+        kind = f"{type(engine).__module__}.{type(engine).__qualname__}"
+        raise SettingsError(f"store= is a {kind}: make the engine with create_async_engine('postgresql+asyncpg://…')")
+    driver = f"{engine.dialect.name}+{engine.dialect.driver}"
+    if driver != "postgresql+asyncpg":
+        raise SettingsError(
+            f"store= is an engine for {driver}: make it with create_async_engine('postgresql+asyncpg://…'); "
+            "for SQLite write store='sqlite:///file.db'"
+        )
+    return engine
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class EngineLink(Link):
+    """Be an asyncpg connection in use, and what SQLAlchemy knows it by."""
+
+    lent: AsyncConnection
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class EnginePool(Pool):
+    """Borrow connections; how many there are and how long one is waited for are the engine's own settings.
+
+    SQLAlchemy takes them for connections in autocommit, so that the transaction is begun and ended by nobody but
+    the store. They have the user's settings: those of a store are set in each transaction.
+    """
+
+    engine: AsyncEngine
+    _lending: AsyncEngine | None = field(default=None, repr=False)
+
+    async def open(self) -> None:
+        """Borrow a connection once; raises SettingsError for what waiting will not mend, StoreUnavailable."""
+        self._lending = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._lending.sync_engine, "after_cursor_execute", _count)
+        if not event.contains(self.engine.sync_engine, "handle_error", _keep):
+            event.listen(self.engine.sync_engine, "handle_error", _keep)  # it is the dialect's, and so the engine's
+        async with self.link():
+            pass
+
+    async def close(self) -> None:
+        """Borrow nothing any more; the engine stays its owner's."""
+        self._lending = None
+
+    @asynccontextmanager
+    async def link(self) -> AsyncGenerator[EngineLink]:
+        """Lend a connection; it goes back to the engine only if it is clean, else it is closed."""
+        link = await self._lend()
+        try:
+            yield link
+        finally:
+            await _give_back(link)
+
+    async def _lend(self) -> EngineLink:
+        if self._lending is None:
+            raise StoreUnavailable("the store is not open: use it inside `async with store:`")
+        where = shown(self.url)
+        seconds = self.settings.acquire_timeout_seconds + self.settings.connect_timeout_seconds
+        try:
+            with anyio.fail_after(seconds):
+                lent = await self._lending.connect()
+                raw = cast("Connection", (await lent.get_raw_connection()).driver_connection)
+        except PoolTimeout as error:
+            raise StoreUnavailable(f"no connection of the engine is free: raise its pool_size ({error})") from error
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{where} gave no connection within {seconds:g} s") from error
+        except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            told = next((each for each in chain(error) if isinstance(each, asyncpg.PostgresError)), None)
+            if told is not None:
+                raise refused(told, where) from error
+            raise StoreUnavailable(f"{where} cannot be reached: {str(error) or type(error).__name__}") from error
+        timeout = self.settings.statement_timeout_seconds + MARGIN_SECONDS
+        return EngineLink(raw=raw, timeout_seconds=timeout, lent=lent)
+
+
+async def _give_back(link: EngineLink) -> None:
+    clean = not link.suspect and not link.raw.is_closed() and not link.raw.is_in_transaction()
+    if not clean:
+        await farewell(link.raw)
+    with anyio.move_on_after(FAREWELL_SECONDS, shield=True):
+        if not clean:
+            await link.lent.invalidate()
+        await link.lent.close()
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, innermost last."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def _count(connection: Any, cursor: Any, statement: str, _parameters: object, _context: object, _many: object) -> None:
+    """Count what a session's statement may have written, as the user's other door does."""
+    counter = connection.get_execution_options().get(COUNTER)
+    if counter is not None and not statement.startswith(_SAVEPOINTS):
+        # -1 is a number nobody knows.
+        counter.writes += may_have_written(statement, abs(cursor.rowcount))
+
+
+def _keep(context: ExceptionContext) -> None:
+    """Leave a connection to the store whose statement was cancelled in a session.
+
+    SQLAlchemy would end it at once: the server would not hear of the cancel, and the statement keep its locks.
+    """
+    ours = context.connection is not None and COUNTER in context.connection.get_execution_options()
+    if ours and not isinstance(context.original_exception, Exception):
+        context.is_disconnect = False
+
+
+def engine_pool(engine: object, settings: PostgresSettings | None) -> EnginePool:
+    """Return the pool that borrows from an engine, and does not connect yet; raises SettingsError."""
+    checked = checked_engine(engine)
+    settings = settings or PostgresSettings()
+    url = checked.url.set(drivername="postgresql", query={}).render_as_string()
+    return EnginePool(url=url, settings=settings, local=settings.local, engine=checked)

@@ -1,0 +1,83 @@
+"""Run a relay on its own: what is in the outbox of a database goes to a transport."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from random import Random, SystemRandom
+
+import anyio
+
+from outbox.relay import Relay, RelayTuning
+from outbox.urls import open_store
+from saga._opening import enter_store, enter_transport, patiently
+from saga._runtime.supervise import bare, supervised
+from saga._runtime.tracing import NullTracer, TracedPublisher
+from saga.errors import SettingsError
+from saga.ports import Publisher, Store, TopicSpec, Tracer, Transport
+from saga.telemetry import open_tracer
+
+STORE_TIMEOUT_SECONDS = 30.0
+DRAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publishing:
+    """Say what a relay works on; `topics` are made, and the store is opened only with `opens_store`."""
+
+    store: Store
+    transport: str | Transport
+    opens_store: bool
+    migrate: bool
+    tracer: Tracer
+    topics: Sequence[TopicSpec] = ()
+    tuning: RelayTuning | None = None
+    store_timeout_seconds: float = STORE_TIMEOUT_SECONDS
+    drain_seconds: float = DRAIN_SECONDS
+
+
+@asynccontextmanager
+async def publishing(what: Publishing) -> AsyncGenerator[Relay]:
+    """Publish for as long as the context lasts, then what is committed within the budget.
+
+    Raises SettingsError, SchemaMismatch, StoreUnavailable after the timeout, TransportUnavailable, TransportRefused.
+    """
+    rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
+    async with AsyncExitStack() as stack:
+        store = what.store
+        if what.opens_store:
+            await patiently(lambda: stack.enter_async_context(store), what.store_timeout_seconds)
+        await enter_store(stack, store, (), migrate=what.migrate, timeout_seconds=what.store_timeout_seconds)
+        transport = await enter_transport(stack, what.transport)
+        if what.topics:
+            await transport.ensure_topics(what.topics)
+        publisher: Publisher = await stack.enter_async_context(transport.publisher())
+        if not isinstance(what.tracer, NullTracer):
+            publisher = TracedPublisher(publisher, what.tracer)
+        relay = Relay(store, publisher, tuning=what.tuning, keyed=store)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervised, "relay", relay.run, rng)
+            try:
+                yield relay
+            finally:
+                with anyio.move_on_after(what.drain_seconds, shield=True):
+                    await relay.drain(what.drain_seconds)
+                tasks.cancel_scope.cancel()
+
+
+async def relay_until_told(store: str, transport: str) -> None:
+    """Publish what others write into a database until SIGTERM or SIGINT; makes neither tables nor topics.
+
+    Raises SettingsError, SchemaMismatch, StoreUnavailable, TransportUnavailable, TransportRefused.
+    """
+    if transport.startswith("memory:"):
+        raise SettingsError("--transport memory:// ends with this process: use kafka://host:port")
+    what = Publishing(
+        store=open_store(store), transport=transport, opens_store=True, migrate=False, tracer=open_tracer()
+    )
+    with bare(), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with publishing(what):
+            async for _ in signals:
+                return

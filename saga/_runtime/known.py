@@ -1,0 +1,51 @@
+"""Remember the open sagas that were stored last, so that they need not be read and decoded for each record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saga._core.frozen import replace
+from saga._core.instance import ENDED, Instance
+from saga._core.rows import InstanceRow
+
+KEPT = 4096
+"""How many sagas are remembered; each takes about three kilobytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """Hold a row as it is stored, and the instance in it; the row's own `state` may be left out."""
+
+    row: InstanceRow
+    instance: Instance
+
+
+class Known:
+    """Keep what this coordinator has stored, the oldest going first.
+
+    Others may have changed it since: a write tells, by its revision, and whoever would write nothing has to look.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        """Start knowing nothing."""
+        self._kept = kept
+        self._stored: dict[str, Stored] = {}
+
+    def get(self, saga_id: str) -> Stored | None:
+        """Return what was stored of a saga, None where that is not known here."""
+        return self._stored.get(saga_id)
+
+    def take(self, written: Iterable[tuple[InstanceRow, Instance]]) -> None:
+        """Remember what has just been written at the revisions of its rows; sagas that have ended are forgotten."""
+        for row, instance in written:
+            self._stored.pop(row.saga_id, None)
+            if instance.phase not in ENDED:
+                stored = replace(row, state=b"", revision=row.revision + 1)
+                self._stored[row.saga_id] = Stored(row=stored, instance=instance)
+        while len(self._stored) > self._kept:
+            del self._stored[next(iter(self._stored))]
+
+    def clear(self) -> None:
+        """Forget everything: somebody else has been at it."""
+        self._stored.clear()
