@@ -5,6 +5,7 @@ This module holds what declarations need. `saga.app` runs them, `saga.testing` t
 
 from __future__ import annotations
 
+from saga._core.batch import Batch, Runs
 from saga._core.breaker_settings import Breaker
 from saga._core.declare import Service
 from saga._core.definition import Dependency, Saga, TurnDown
@@ -48,6 +49,7 @@ from saga.errors import (
 __all__ = [
     "NOTHING",
     "NOT_FOUND",
+    "Batch",
     "Breaker",
     "Cause",
     "ChildStep",
@@ -79,6 +81,7 @@ __all__ = [
     "Retry",
     "Revoked",
     "Run",
+    "Runs",
     "Saga",
     "SagaError",
     "SchemaMismatch",

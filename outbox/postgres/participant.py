@@ -15,7 +15,7 @@ from outbox.postgres.inbox import PostgresInbox
 from outbox.postgres.same import SameDatabase
 from outbox.postgres.shards import PostgresShards
 from outbox.postgres.unit import CODEC, PostgresUnit
-from outbox.sql import Component
+from outbox.sql import Component, Phase
 from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
 from saga.errors import SettingsError
 from saga.ports import AdoptedUnit, Beat, Claim, Lock, UnitOfWork
@@ -79,6 +79,16 @@ class PostgresStore(PostgresInbox, PostgresShards):
             raise SettingsError("connection= is to SQLite and the store is PostgreSQL: both must be one database")
         await self._same.check(entry.link)
         yield PostgresUnit(entry.link, self._composer, service, entry.watch)
+
+    async def migrate(self, phase: Phase = Phase.BEFORE) -> None:
+        """Bring the tables to this version; see `PostgresSchema.migrate`."""
+        await super().migrate(phase)
+        await self._same.look()
+
+    async def check_schema(self) -> None:
+        """Raise SchemaMismatch unless this version can work on the tables as they are."""
+        await super().check_schema()
+        await self._same.look()
 
     @cached_property
     def _same(self) -> SameDatabase:

@@ -29,7 +29,7 @@ class SameDatabase:
     async def check(self, link: PostgresLink) -> None:
         """Raise SettingsError if the connection is to another database; one round trip when it is not known yet.
 
-        A thread that may not wait for the event loop compares with what the store has said before, if anything.
+        A thread that may not wait for the event loop compares with what the store has found when it came up.
         """
         process = _process_of(link.raw)
         if process in self._known:
@@ -42,7 +42,7 @@ class SameDatabase:
             )
         found = _place(row)
         if not is_driven() and found != self._own:
-            self._own = await self._look()
+            await self.look()
         if self._own is not None and found != self._own:
             raise SettingsError(
                 f"connection= is to another database ({row['name']!r}) than the store, which would not publish from "
@@ -52,12 +52,13 @@ class SameDatabase:
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
 
-    async def _look(self) -> tuple[Any, ...] | None:
+    async def look(self) -> None:
+        """Find out where the store's own outbox lies; does nothing while it cannot be reached."""
         try:
             (row,) = await self._ask()
         except StoreUnavailable:
-            return None  # a store that is not open, or not now
-        return _place(row)
+            return
+        self._own = _place(row)
 
 
 def _place(row: Record) -> tuple[Any, ...]:

@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from outbox.postgres.driver import FAREWELL_SECONDS, MARGIN_SECONDS, Connection, Link, Pool, farewell, refused
 from outbox.postgres.settings import PostgresSettings, shown
+from outbox.postgres.unit import PostgresDatabase
 from outbox.statements import may_have_written
 from saga.errors import SettingsError, StoreUnavailable
 
-COUNTER = "saga_counter"
+NOTED = "saga_noted"
 
 _SAVEPOINTS = ("SAVEPOINT", "RELEASE", "ROLLBACK TO")
 
@@ -36,6 +37,14 @@ def checked_engine(engine: object) -> AsyncEngine:
             "for SQLite write store='sqlite:///file.db'"
         )
     return engine
+
+
+@dataclass(slots=True, eq=False)
+class Noted:
+    """Hold what a session's statements have done to a transaction; `error` is the last the driver has raised."""
+
+    database: PostgresDatabase
+    error: BaseException | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -60,8 +69,8 @@ class EnginePool(Pool):
         """Borrow a connection once; raises SettingsError for what waiting will not mend, StoreUnavailable."""
         self._lending = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._lending.sync_engine, "after_cursor_execute", _count)
-        if not event.contains(self.engine.sync_engine, "handle_error", _keep):
-            event.listen(self.engine.sync_engine, "handle_error", _keep)  # it is the dialect's, and so the engine's
+        if not event.contains(self.engine.sync_engine, "handle_error", _note):
+            event.listen(self.engine.sync_engine, "handle_error", _note)  # it is the dialect's, and so the engine's
         async with self.link():
             pass
 
@@ -110,10 +119,10 @@ async def _give_back(link: EngineLink) -> None:
         await link.lent.close()
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and what it was raised from, innermost last."""
     seen: set[int] = set()
-    each: BaseException | None = error
+    each = error
     while each is not None and id(each) not in seen:
         seen.add(id(each))
         yield each
@@ -122,20 +131,25 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 def _count(connection: Any, cursor: Any, statement: str, _parameters: object, _context: object, _many: object) -> None:
     """Count what a session's statement may have written, as the user's other door does."""
-    counter = connection.get_execution_options().get(COUNTER)
-    if counter is not None and not statement.startswith(_SAVEPOINTS):
+    noted = connection.get_execution_options().get(NOTED)
+    if noted is not None and not statement.startswith(_SAVEPOINTS):
         # -1 is a number nobody knows.
-        counter.writes += may_have_written(statement, abs(cursor.rowcount))
+        noted.database.writes += may_have_written(statement, abs(cursor.rowcount))
 
 
-def _keep(context: ExceptionContext) -> None:
-    """Leave a connection to the store whose statement was cancelled in a session.
+def _note(context: ExceptionContext) -> None:
+    """Note the error of a session's statement, and leave a connection to the store on which one was cancelled.
 
     SQLAlchemy would end it at once: the server would not hear of the cancel, and the statement keep its locks.
     """
-    ours = context.connection is not None and COUNTER in context.connection.get_execution_options()
-    if ours and not isinstance(context.original_exception, Exception):
+    noted = None if context.connection is None else context.connection.get_execution_options().get(NOTED)
+    if noted is None:
+        return
+    noted.error = error = context.original_exception
+    if not isinstance(error, Exception):
         context.is_disconnect = False
+    elif context.connection is not None and not context.connection.in_nested_transaction():
+        noted.database.failure = error
 
 
 def engine_pool(engine: object, settings: PostgresSettings | None) -> EnginePool:

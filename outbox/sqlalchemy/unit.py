@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from outbox.postgres.driver import Origin, translated
 from outbox.postgres.parts import Composer
 from outbox.postgres.unit import ROLLBACK_SECONDS, PostgresDatabase, PostgresUnit
-from outbox.sqlalchemy.pool import COUNTER, EngineLink, chain
+from outbox.sqlalchemy.pool import NOTED, EngineLink, Noted, chain
 from saga.errors import StoreError
 
 ENDED = (
@@ -46,12 +46,12 @@ class SqlAlchemyTurn:
 
     def __init__(self, link: EngineLink, database: PostgresDatabase) -> None:
         self._link = link
-        self._database = database
+        self._noted = Noted(database)
         self._ended = False
         self.is_open = True
         lent = link.lent.sync_connection
         assert lent is not None
-        lent.execution_options(**{COUNTER: database})
+        lent.execution_options(**{NOTED: self._noted})
         self.session = AsyncSession(
             link.lent,
             sync_session_class=HandlerSession,
@@ -85,10 +85,8 @@ class SqlAlchemyTurn:
                 self._link.suspect = True  # the connection broke: it is not used by anybody else
 
     def meant(self, error: BaseException) -> StoreError | None:
-        """Return what the driver's error below SQLAlchemy's means; anything of the driver's marks the failure."""
-        for each in chain(error):
-            if isinstance(each, SQLAlchemyError):
-                self._database.failure = each
+        """Return what the driver has met in this session, None if nothing: an error may come from elsewhere too."""
+        for each in chain(self._noted.error):
             found = translated(each, Origin.USER, self._link.raw)
             if found is not None:
                 found.__cause__ = error

@@ -20,7 +20,7 @@ from saga._core.step import ChildStep, Joining, Nothing, P, Result, Silent, Step
 from saga._core.words import StepKind
 from saga.errors import DeclarationError
 
-Emitted = TypeVar("Emitted", bound=Event | Sequence[Event] | None)
+Emitted = TypeVar("Emitted", bound=Event | Sequence[Event | None] | None)
 Started = TypeVar("Started", bound=Event)
 Rule = TypeVar("Rule", bound=Callable[[Any], Event])
 

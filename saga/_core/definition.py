@@ -14,7 +14,7 @@ from saga._core.events import Event, Refusal, check_name
 from saga._core.locks import EntityLock
 from saga._core.plan import Undoing
 from saga._core.retry import Retry
-from saga._core.words import Effects, StepKind, Takes
+from saga._core.words import Effects, Handles, StepKind, Takes
 from saga.errors import DeclarationError
 
 Handler = Callable[..., Awaitable[Any]]
@@ -209,6 +209,7 @@ class StepDefinition:
     delay_seconds: float = 0.0
     within_seconds: float = 0.0
     child: ChildDefinition | None = None
+    handles: Handles = Handles.ONE
     upcasters: Upcasters = field(default_factory=dict[str, Upcaster], hash=False)
 
     @property

@@ -35,11 +35,12 @@ from saga._core.handlers import (
     results_of,
 )
 from saga._core.plan import Undoing
+from saga._core.sets import one_by_one
 from saga._core.start import START, Start
 from saga._core.step import CompensationDeclaration, Joining, Nothing, StepDeclaration
 from saga._core.subscribing import resolved
 from saga._core.upcasting import check_ways, upcasters_of
-from saga._core.words import Effects, Takes
+from saga._core.words import Effects, Handles, Takes
 from saga.errors import DeclarationError
 
 
@@ -106,7 +107,10 @@ def _one_value_each(sagas: Iterable[Saga], who: str) -> tuple[Saga, ...]:
 
 def _step(declaration: StepDeclaration, upcasters: Upcasters) -> StepDefinition:
     where = declaration.where
-    signature = read_signature(declaration.function, where)
+    signature, handles = one_by_one(read_signature(declaration.function, where), declaration.calls, where)
+    if handles is Handles.BATCH and (declaration.joining is Joining.JOIN or declaration.child is not None):
+        msg = f"{where}: only a step that takes one event of a saga can take a Batch of them; take the events alone"
+        raise DeclarationError(msg)
     inputs, bindings = _inputs(declaration, signature)
     received = tuple(taken.event for taken in inputs)
     child = None if declaration.child is None else _child(declaration, declaration.child, signature)
@@ -138,6 +142,7 @@ def _step(declaration: StepDeclaration, upcasters: Upcasters) -> StepDefinition:
         delay_seconds=0.0 if declaration.delay is None else declaration.delay.total_seconds(),
         within_seconds=0.0 if declaration.within is None else declaration.within.total_seconds(),
         child=child,
+        handles=handles,
         emits=results.emits,
         ends=results.ends,
         refuses=results.refuses,

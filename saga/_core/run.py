@@ -108,9 +108,9 @@ class Run:
 
     `db`, `connection` and `session` are valid only during the handler's turn, and never in a handler declared
     with `calls=`. `saga_id` is "" in a subscriber, which belongs to no saga. `idempotency_key` is the same for every
-    attempt of one outside call. `attempt` counts from 1. `deadline` is when the saga is closed unless its pivot, or all of it, has run by then; None
-    after the pivot and in everything that undoes, records or ends. `purpose` is RESOLVE when an earlier call was
-    never answered and the truth is wanted.
+    attempt of one outside call. `attempt` counts from 1. `deadline` is when the saga is closed unless its pivot, or
+    all of it, has run by then; None after the pivot and in everything that undoes, records or ends. `purpose` is
+    RESOLVE when an earlier call was never answered and the truth is wanted.
     """
 
     saga_id: str

@@ -18,7 +18,7 @@ from saga._core.words import StepKind
 from saga.errors import DeclarationError
 
 P = ParamSpec("P")
-Result = TypeVar("Result", bound=Event | Refusal | Sequence[Event] | None)
+Result = TypeVar("Result", bound=Event | Refusal | Sequence[Event | Refusal | None] | None)
 Completed = TypeVar("Completed", bound=Callable[..., Coroutine[Any, Any, Event | None]])
 Silent = TypeVar("Silent", bound=Callable[..., Coroutine[Any, Any, None]])
 Found = TypeVar("Found", bound="Event | Refusal | NotFound | None")

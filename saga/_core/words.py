@@ -32,6 +32,13 @@ class Takes(StrEnum):
     EVERY = "every"
 
 
+class Handles(StrEnum):
+    """Say what a step's handler is given: one event, or all of a batch."""
+
+    ONE = "one"
+    BATCH = "batch"
+
+
 class Effects(StrEnum):
     """Say where a step's effect lives: in the service's own database, outside of it, or in a child saga."""
 

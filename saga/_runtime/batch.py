@@ -12,13 +12,14 @@ import anyio
 from saga._core.batching import BatchSize
 from saga._core.participant import Meeting
 from saga._core.rows import Snapshot
-from saga._core.words import GateState
+from saga._core.words import GateState, Handles
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import end_turn
 from saga._runtime.items import AsideItem, EndItem, PlainItem, StepItem
 from saga._runtime.locking import LockWaits, let_go
 from saga._runtime.pending import PendingWork
 from saga._runtime.plain import give_up_plain, inbox_keys, meet_plain, put_plain_aside
+from saga._runtime.sets import SetTrouble, run_set
 from saga._runtime.sorting import buried
 from saga._runtime.steps import Trouble, give_up, meet_step, wait_alone
 from saga._runtime.trouble import HandlerTrouble
@@ -58,6 +59,8 @@ class BatchRunner:
                 left = await self._transact(group)
             except Trouble as trouble:
                 groups.extend(await self._after_trouble(group, trouble))
+            except SetTrouble as trouble:
+                groups.extend(await self._after_set(group, trouble))
             except Gone as error:
                 if len(group) == 1:
                     self._drop(group[0])
@@ -96,6 +99,8 @@ class BatchRunner:
                         left = items[position:]
                         break
                     await self._one(unit, seen, writing, item)
+                for together in writing.sets.values():
+                    await run_set(context, unit, seen, writing, together)
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
         return left
@@ -115,6 +120,8 @@ class BatchRunner:
                 writing.put_aside(self._context, item)
             case EndItem():
                 await self._end(unit, seen, writing, item)
+            case StepItem(step=step) if step.handles is Handles.BATCH:
+                writing.sets.setdefault((step.saga, step.version, step.name), []).append(item)
             case StepItem():
                 await meet_step(self._context, self._pending, unit, seen, writing, item)
             case PlainItem():
@@ -177,6 +184,14 @@ class BatchRunner:
             return [[trouble.item], [item for item in group if item is not trouble.item]]
         await self._give_up_for_good(trouble)
         return []
+
+    async def _after_set(self, group: list[BatchItem], trouble: SetTrouble) -> list[list[BatchItem]]:
+        """Split until the item that a step cannot take in its batch is alone with it."""
+        if len(trouble.items) == 1:
+            return await self._after_trouble(group, Trouble(trouble.items[0], trouble.reason))
+        self.batch_size = self.batch_size.after_contention()
+        apart = trouble.items[len(trouble.items) // 2 :]
+        return [[item for item in group if item not in apart], list(apart)]
 
     def _drop(self, item: BatchItem) -> None:
         """Forget an item whose row is gone: another replica, or a commit of ours without an answer, has finished it."""

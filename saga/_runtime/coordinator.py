@@ -240,7 +240,8 @@ class CoordinatorShell:
             tries += 1
             try:
                 folded = await self._decider.decide(work, tries)
-                cursors = self._observer.cursors(self._cursors, positions, _reading(subscription))
+                reading = _reading(subscription) if None in self._cursors.values() else {}
+                cursors = self._observer.cursors(self._cursors, positions, reading)
                 changes = CoordinatorChanges(
                     instances=tuple([each.row for each in folded]),
                     outbox=tuple([row for each in folded for row in each.outbox]),

@@ -58,6 +58,8 @@ class Observer:
         for partition, before in stored.items():
             observed = self._observed.get(partition, before.observed_until if before else None)
             position = positions.get(partition)
+            if position is None and before is not None and observed == before.observed_until:
+                continue
             if position is None:
                 position = before.position if before else reading.get(partition)
             if position is None:

@@ -103,20 +103,20 @@ async def meet_step(
 ) -> None:
     """Do with an event what its run row and its gate say; raises Trouble, StoreError."""
     known = writing.run(item.run_id, seen)
-    meeting = _meeting(seen, item, known)
+    meeting = meeting_of(seen, item, known)
     context.count(meeting.value)
     match meeting:
         case Meeting.DUPLICATE | Meeting.TURNED_AWAY | Meeting.EXPIRED:
             return
         case Meeting.HELD | Meeting.DELAYED:
-            _keep(context, writing, item, meeting)
+            keep(context, writing, item, meeting)
         case Meeting.RUN:
             await _begin(context, pending, unit, writing, item, known)
         case _:
             assert_never(meeting)
 
 
-def _keep(context: ServiceContext, writing: Writing, item: StepItem, meeting: Meeting) -> None:
+def keep(context: ServiceContext, writing: Writing, item: StepItem, meeting: Meeting) -> None:
     """Keep a delivery as a row where its meeting says that it has to wait; any other meeting leaves it."""
     if meeting is Meeting.HELD:
         writing.set_aside(context, item, Reason.HELD, attempt=tries_of(item), error="its saga is held")
@@ -129,7 +129,8 @@ def _not_before(item: StepItem) -> datetime:
     return item.envelope.time + timedelta(milliseconds=item.plan_step.delay_ms)
 
 
-def _meeting(seen: Snapshot, item: StepItem, known: RunRow | None) -> Meeting:
+def meeting_of(seen: Snapshot, item: StepItem, known: RunRow | None) -> Meeting:
+    """Return what to do with an event for a step, as the gate and its run, if there is one, say."""
     return meet(
         gate=seen.gates.get(item.envelope.saga_id),
         run=known,
@@ -248,9 +249,9 @@ def give_up(
         _tried_again(context, writing, item, END_RETRY, Promise.MUST_SUCCEED, reason)
         return
     known = seen.runs.get(item.run_id)
-    meeting = _meeting(seen, item, known)
+    meeting = meeting_of(seen, item, known)
     if meeting is not Meeting.RUN:
-        _keep(context, writing, item, meeting)
+        keep(context, writing, item, meeting)
         return
     row = begun_run(item, known, seen.now, item.envelope.traceparent)
     if isinstance(reason, Refusal):
@@ -270,11 +271,11 @@ async def wait_alone(
     context: ServiceContext, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: StepItem, waits: LockWaits
 ) -> None:
     """Keep an item as a row that has to wait for an entity; it was tried alone and rolled back."""
-    meeting = _meeting(seen, item, seen.runs.get(item.run_id))
+    meeting = meeting_of(seen, item, seen.runs.get(item.run_id))
     if meeting is Meeting.RUN:
         await look_again(context, unit, writing, item, waits)
     else:
-        _keep(context, writing, item, meeting)
+        keep(context, writing, item, meeting)
 
 
 def _tried_again(

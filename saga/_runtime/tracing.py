@@ -67,8 +67,10 @@ class TracedPublisher:
             return results
 
     def _span(self, message: Message) -> AbstractContextManager[Span]:
-        context = next((value for name, value in message.headers if name == "traceparent"), b"")
+        found = dict(message.headers)
+        context = found.get("traceparent", b"")
         if not context:
             return NullTracer().span("send", SpanKind.PRODUCER, "", {})
-        attributes = {"saga.id": message.key.decode(errors="replace")}
+        # The key of a plain event is somebody's own, and no saga's.
+        attributes = {"saga.id": message.key.decode(errors="replace")} if "ce_sagaid" in found else {}
         return self._tracer.span(f"send {message.topic}", SpanKind.PRODUCER, context.decode("ascii"), attributes)

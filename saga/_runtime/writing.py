@@ -26,6 +26,9 @@ from saga._runtime.context import ServiceContext
 from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
 
+RunKind = tuple[str, int, str]
+"""saga, version, step."""
+
 _TIMED = (Reason.RETRY, Reason.DELAYED, Reason.LOCKED)
 
 
@@ -35,7 +38,7 @@ class Writing:
 
     `scope` is around all handlers of the batch, one after another: each sets its own deadline.
     `intents` are the inserted runs whose outside call this process makes as soon as they are committed. `freed` counts
-    the entities that sagas let go of.
+    the entities that sagas let go of. `sets` are deliveries for steps that take a batch: they run after the others.
     """
 
     now: datetime
@@ -48,6 +51,7 @@ class Writing:
     intents: list[RunRow] = field(default_factory=list[RunRow])
     inbox: dict[InboxKey, InboxRow] = field(default_factory=dict[InboxKey, InboxRow])
     ended: dict[RunId, Ending] = field(default_factory=dict[RunId, Ending])
+    sets: dict[RunKind, list[StepItem]] = field(default_factory=dict["RunKind", list[StepItem]])
     freed: int = 0
 
     def run(self, run_id: RunId, seen: Snapshot) -> RunRow | None:

@@ -13,7 +13,7 @@ import anyio
 
 from saga._core.declare import Service
 from saga._runtime.tracing import NullTracer
-from saga.app import App, Coordinator, CoordinatorTuning, Tuning
+from saga.app import App, Coordinator, CoordinatorTuning, RowCaps, Tuning
 from saga.ports import Transport
 from saga.testing.handlers import Calls
 from saga.testing.stage import HERE, Stage
@@ -25,6 +25,8 @@ Opened = TypeVar("Opened", StagedStore, StagedCoordination)
 TUNING = Tuning(
     fetch_timeout_seconds=10.0, commit_every_seconds=0.0, waiting_poll_seconds=5.0, pending_poll_seconds=5.0
 )
+# A scenario has few rows, and days of virtual time.
+ROW_CAPS = RowCaps(refresh_seconds=3_600.0)
 COORDINATOR_TUNING = CoordinatorTuning(tick_seconds=1.0)
 PARTITIONS = 2
 
@@ -33,7 +35,8 @@ class _App(App):
     """Be an app whose handlers are watched, whose jitter is the same every time, and that ends without draining."""
 
     def __init__(self, services: Sequence[Service], calls: Calls, seed: str, **options: Any) -> None:
-        super().__init__(services, drain_seconds=0.0, partitions=PARTITIONS, tracer=NullTracer(), **options)
+        options |= {"row_caps": ROW_CAPS, "tracer": NullTracer()}
+        super().__init__(services, drain_seconds=0.0, partitions=PARTITIONS, **options)
         self.definitions = tuple(calls.watched(definition) for definition in self.definitions)
         self._rng = Random(seed)  # noqa: S311 - jitter is no secret
 

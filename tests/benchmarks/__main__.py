@@ -27,7 +27,7 @@ from tests.testbed.server import LocalServer
 from tests.testbed.services import Kafka, Postgres, Service
 
 Line = dict[str, object]
-SITTING_SECONDS = 900
+SITTING_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

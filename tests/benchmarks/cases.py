@@ -81,10 +81,32 @@ def variants() -> Iterator[Group]:
         yield variant(f"refused-{refusing}", "product_legs", refusing=refusing)
     for tracing in ("off", "idle", "0.01", "1.0"):
         yield variant(f"tracing-{tracing}", "product_legs", tracing=tracing)
+    yield from alone()
+    yield from aged()
+
+
+def alone() -> Iterator[Group]:
+    """Return the parts of this project by themselves."""
     yield Group(name="coordinator-alone", programs=("coordinator_alone",), options={"sagas": "20000"})
     for way in ("handed", "swept"):
         case = f"relay-{way}"
         yield Group(name=case, programs=("relay_alone",), options={"case": case, "way": way, "rows": "50000"})
+    yield Group(name="commit-to-kafka", programs=("commit_to_kafka",), options={"sagas": "300"})
+
+
+def aged() -> Iterator[Group]:
+    """Return what happens after long, or with very much of something."""
+    for finished in (0, 1_000_000):
+        yield variant(f"finished-{finished}", "product_aged", finished=str(finished))
+    options = {"case": "backlog", "way": "swept", "rows": "1000000"}
+    yield Group(name="backlog", programs=("relay_alone",), options=options)
+    for pinned in ("no", "yes"):
+        loads = [closed(128, 10.0, f"pinned-{pinned}-{seconds}-s") for seconds in (10, 20, 30)]
+        yield Group(name=f"pinned-{pinned}", programs=("product_aged",), loads=loads, options={"pinned": pinned})
+    waiting = {"delay_seconds": "3600", "timeout_seconds": "7200"}
+    yield Group(name="open-sagas", programs=("open_sagas",), options={**waiting, "processes": "2", "sagas": "100000"})
+    overdue = {"delay_seconds": "3600", "timeout_seconds": "7200", "pending": "100000", "per_second": "50"}
+    yield Group(name="deadlines", programs=("deadlines",), options=overdue)
 
 
 def variant(name: str, program: str, **options: str) -> Group:

@@ -98,7 +98,7 @@ def tree_seconds(pid: int) -> float:
 
 def children_seconds(pid: int) -> float:
     """Return the processor time of a process's living children."""
-    stats = [stat for child in _children(pid) if (stat := _stat(child)) is not None]
+    stats = [stat for child in children_of(pid) if (stat := _stat(child)) is not None]
     return sum(int(value) for stat in stats for value in stat[11:15]) / TICKS
 
 
@@ -108,7 +108,8 @@ def memory_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Return the living children of a process."""
     threads = Path(f"/proc/{pid}/task")
     try:
         return [int(child) for thread in threads.iterdir() for child in (thread / "children").read_text().split()]

@@ -51,7 +51,9 @@ class InboxContract:
         await put(bench.store, Changes(inbox=(one,)))
         async with bench.store.unit(claim("s")) as unit:
             seen = await unit.read(["s"], [("s", "stock.reserve", "")], [one.key])
-        assert (seen.inbox, seen.gates, seen.runs) == ({one.key}, {}, {})
+        assert seen.inbox == {one.key}
+        assert not seen.gates
+        assert not seen.runs
 
     async def test_a_second_entry_is_a_conflict_and_nothing_is_written(self, bench: StoreBench) -> None:
         one = entry((await bench.now()).date())

@@ -1,6 +1,7 @@
 """Be one member of a group, in a process of its own; takes bootstrap, group, slot and topic.
 
-Prints how long joining took once its first delivery is there, and goes on reading until it is killed.
+Joins at a line on standard input, so that how long Python takes to start does not count. Prints how long joining
+took once its first delivery is there, and goes on reading until it is killed.
 """
 
 from __future__ import annotations
@@ -41,4 +42,5 @@ async def main(bootstrap: str, group: str, slot: str, topic: str) -> None:
 
 
 if __name__ == "__main__":
+    sys.stdin.readline()
     asyncio.run(main(*sys.argv[1:]))

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from outbox.pruner import GRACE_SECONDS, Prunable, Pruner
+from saga._core.keeping import Aging, Retention
 from saga._core.rows import Changes
 from saga.errors import Conflict, Contended
 from saga.ports import Claim, Lock, Store, UnitOfWork
+from saga.ports.keeping import Prunable
+from tests.contracts.ageing import prune_expired
 from tests.machines.adapters import postgres, sqlite
 from tests.machines.drafts import SAGAS, Draft, compose, drafts, numbers, services
 from tests.machines.driving import Driven, drive
@@ -23,6 +25,7 @@ from tests.machines.profiles import profile
 from tests.machines.reference import Reference, seconds
 
 LEASE_SECONDS = 30.0
+GRACE_SECONDS = Retention().ages[Aging.RUNS]
 
 
 class Way(StrEnum):
@@ -270,7 +273,7 @@ class StoreMachine(Driven):
 
     @rule()
     def prune(self) -> None:
-        rows = self.do(Pruner(prunable(self.bench.store)).prune)
+        rows = self.do(prune_expired, prunable(self.bench.store), 1_000, GRACE_SECONDS)
         runs = self.reference.old_runs(GRACE_SECONDS)
         for _, key in runs:
             del self.reference.runs[key]
@@ -282,7 +285,7 @@ class StoreMachine(Driven):
     @rule()
     def prune_a_bite(self) -> None:
         old = self.reference.old_runs(GRACE_SECONDS)
-        self.do(prunable(self.bench.other).prune, 1, GRACE_SECONDS)
+        self.do(prune_expired, prunable(self.bench.other), 1, GRACE_SECONDS)
         stored = self.do(self.bench.tables)
         self._take_oldest(self.reference.runs, stored.runs, old)
         self._take_oldest(self.reference.gates, stored.gates, self.reference.old_gates(GRACE_SECONDS))

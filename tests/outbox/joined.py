@@ -123,16 +123,18 @@ def _over_session(scheme: str) -> Opening:
     @asynccontextmanager
     async def over(url: str) -> AsyncGenerator[Caller]:
         engine = create_async_engine(_with(url, scheme))
-        async with async_sessionmaker(engine)() as session:
-            await session.begin()
-            yield Caller(
-                session,
-                lambda sql: session.execute(text(sql)),
-                session.commit,
-                session.rollback,
-                session.in_transaction,
-            )
-        await engine.dispose()
+        try:
+            async with async_sessionmaker(engine)() as session:
+                await session.begin()
+                yield Caller(
+                    session,
+                    lambda sql: session.execute(text(sql)),
+                    session.commit,
+                    session.rollback,
+                    session.in_transaction,
+                )
+        finally:
+            await engine.dispose()
 
     return over
 
@@ -141,16 +143,18 @@ def _over_connection(scheme: str) -> Opening:
     @asynccontextmanager
     async def over(url: str) -> AsyncGenerator[Caller]:
         engine = create_async_engine(_with(url, scheme))
-        async with engine.connect() as connection:
-            await connection.begin()
-            yield Caller(
-                connection,
-                connection.exec_driver_sql,
-                connection.commit,
-                connection.rollback,
-                connection.in_transaction,
-            )
-        await engine.dispose()
+        try:
+            async with engine.connect() as connection:
+                await connection.begin()
+                yield Caller(
+                    connection,
+                    connection.exec_driver_sql,
+                    connection.commit,
+                    connection.rollback,
+                    connection.in_transaction,
+                )
+        finally:
+            await engine.dispose()
 
     return over
 
@@ -159,16 +163,18 @@ def _over_sync_session(scheme: str) -> Opening:
     @asynccontextmanager
     async def over(url: str) -> AsyncGenerator[Caller]:
         engine = create_engine(_with(url, scheme))
-        with Session(engine) as session:
-            session.begin()
-            yield Caller(
-                session,
-                lambda sql: session.execute(text(sql)),
-                session.commit,
-                session.rollback,
-                session.in_transaction,
-            )
-        engine.dispose()
+        try:
+            with Session(engine) as session:
+                session.begin()
+                yield Caller(
+                    session,
+                    lambda sql: session.execute(text(sql)),
+                    session.commit,
+                    session.rollback,
+                    session.in_transaction,
+                )
+        finally:
+            engine.dispose()
 
     return over
 
@@ -177,16 +183,18 @@ def _over_sync_connection(scheme: str) -> Opening:
     @asynccontextmanager
     async def over(url: str) -> AsyncGenerator[Caller]:
         engine = create_engine(_with(url, scheme))
-        with engine.connect() as connection:
-            connection.begin()
-            yield Caller(
-                connection,
-                connection.exec_driver_sql,
-                connection.commit,
-                connection.rollback,
-                connection.in_transaction,
-            )
-        engine.dispose()
+        try:
+            with engine.connect() as connection:
+                connection.begin()
+                yield Caller(
+                    connection,
+                    connection.exec_driver_sql,
+                    connection.commit,
+                    connection.rollback,
+                    connection.in_transaction,
+                )
+        finally:
+            engine.dispose()
 
     return over
 

@@ -16,11 +16,12 @@ class Cut(StrEnum):
 
 
 class Proxy:
-    """Stand between a store and its server; cut the connection before or after the server sees a COMMIT."""
+    """Stand between a store and its server; cut the connection before or after the server sees `at`, a COMMIT."""
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
         self.cut = Cut.NEVER
+        self.at = b"COMMIT\x00"
         self.sent = 0
         self.url = ""
 
@@ -43,7 +44,7 @@ class Proxy:
             try:
                 async for data in client:
                     self.sent += 1
-                    if b"COMMIT\x00" in data and self.cut is not Cut.NEVER:
+                    if self.at in data and self.cut is not Cut.NEVER:
                         if self.cut is Cut.AFTER:
                             tasks.cancel_scope.cancel()
                             with anyio.CancelScope(shield=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -17,13 +18,13 @@ from outbox.postgres import PostgresCoordinationStore, PostgresSettings, Postgre
 from outbox.postgres.participant import begin_statement, lock_key
 from outbox.postgres.parts import Part
 from outbox.sql import Dialect, queries
-from saga._core.rows import Changes
-from saga.errors import CommitUnknown, Contended, SettingsError, StoreError, StoreUnavailable
+from saga._core.rows import Changes, CoordinatorChanges
+from saga.errors import CommitUnknown, Conflict, Contended, SettingsError, StoreError, StoreUnavailable
 from saga.ports import Lock
 from tests.contracts.coordination_contract import CoordinationContract
 from tests.contracts.loading import loaded
 from tests.contracts.store_contract import LONG_SECONDS, StoreContract, give_prune
-from tests.contracts.store_rows import claim, gate, outgoing, put, run, saga_id, stored
+from tests.contracts.store_rows import claim, gate, instance, outgoing, put, run, saga_id, stored
 from tests.outbox.proxy import Cut, Proxy
 from tests.testbed.services import Postgres
 
@@ -324,6 +325,52 @@ async def test_a_connection_lost_in_commit_is_unknown_and_the_row_tells(bench: P
             await put(store, Changes(insert_runs=(run(saga),), outbox=(outgoing(),)), saga)
         assert await loaded(store, (saga, "stock.reserve", "")) == stored(run(saga))
         assert (await store.pending())[0] == 1
+
+
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])
+async def test_a_connection_lost_in_the_one_statement_of_a_write_is_unknown_and_the_row_tells(
+    database: str, cut: Cut
+) -> None:
+    row = instance(saga_id())
+    changes = CoordinatorChanges(instances=(row,), outbox=(outgoing(),))
+    async with Proxy(database).serve() as proxy, PostgresCoordinationStore(proxy.url, settings=SMALL) as store:
+        await store.migrate()
+        proxy.at, proxy.cut = row.saga_id.encode(), cut
+        with pytest.raises(CommitUnknown):
+            await store.write(changes)
+        proxy.cut = Cut.NEVER
+        if cut is Cut.BEFORE:
+            await store.write(changes)
+        with pytest.raises(Conflict):
+            await store.write(changes)
+        assert list(await store.load([row.saga_id])) == [row.saga_id]
+        assert (await store.pending())[0] == 1
+
+
+async def test_a_write_is_heard_of_although_it_is_cancelled(database: str) -> None:
+    row = instance(saga_id())
+    seqs: list[int] = []
+    async with PostgresCoordinationStore(database, settings=SMALL) as store:
+        await store.migrate()
+        await store.write(CoordinatorChanges(instances=(row,)))
+        changes = CoordinatorChanges(instances=(replace(row, revision=1),), outbox=(outgoing(),))
+
+        async def write() -> None:
+            seqs.extend(await store.write(changes))
+
+        blocking = await asyncpg.connect(database)
+        try:
+            await blocking.execute("begin; update saga_instance set revision = revision")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(write)
+                await until(database, "select exists (select from pg_locks where not granted)", wanted=True)
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await blocking.execute("rollback")
+        finally:
+            await blocking.close()
+        assert len(seqs) == 1
+        assert (await store.load([row.saga_id]))[row.saga_id].revision == 2
 
 
 async def test_what_waiting_will_not_mend_is_a_wrong_setting(postgres: Postgres) -> None:

@@ -228,7 +228,7 @@ class LowlyBench(PostgresBench):
 
     async def pass_time(self, seconds: float) -> None:
         connection = await asyncpg.connect(self.url)
-        await connection.execute("set search_path to saga, public")
+        await connection.execute("set search_path to public, saga")
         for name, column in (
             ("outbox", "created_at"),
             ("lease", "until"),
@@ -240,14 +240,14 @@ class LowlyBench(PostgresBench):
 
     async def caller(self) -> Any:
         caller = await super().caller()
-        await caller.execute("set search_path to saga, public")
+        await caller.execute("set search_path to public, saga")
         return caller
 
 
 @pytest.fixture
 async def bench(roles: Roles) -> AsyncGenerator[LowlyBench]:
     database = urlsplit(roles.database).path.removeprefix("/")
-    await roles.execute(f'alter role orders_app in database "{database}" set search_path to saga, public')
+    await roles.execute(f'alter role orders_app in database "{database}" set search_path to public, saga')
     await roles.execute("grant create on schema public to orders_app")  # the contract has a table of its own
     bench = LowlyBench(roles)
     async with bench.store, bench.other:

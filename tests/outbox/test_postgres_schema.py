@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 
 import anyio
@@ -11,7 +11,7 @@ import pytest
 from outbox.postgres import PostgresCoordinationStore, PostgresSettings, PostgresStore, schema
 from outbox.schema import Standing
 from outbox.script import script
-from outbox.sql import MIGRATION_LOCK, Component, Dialect, Phase
+from outbox.sql import MIGRATION_LOCK, Component, Dialect, Migration, Phase, migrations
 from saga._core.rows import Changes, CoordinatorChanges
 from saga.errors import Contended, SchemaMismatch
 from tests.contracts.coordination_contract import CoordinationContract
@@ -19,7 +19,7 @@ from tests.contracts.fleet_contract import FleetContract
 from tests.contracts.locks_contract import LocksContract
 from tests.contracts.operating_contract import OperatingContract
 from tests.contracts.store_contract import StoreContract, give_prune
-from tests.contracts.store_rows import instance, outgoing, put, run, saga_id
+from tests.contracts.store_rows import gate, instance, outgoing, put, run, saga_id
 from tests.outbox.next_version import remembered, upgrade_postgres
 from tests.outbox.test_postgres import CoordinationBench, PostgresBench
 from tests.outbox.test_postgres_fleet import Bench as FleetBench
@@ -198,6 +198,88 @@ async def test_a_migration_goes_on_once_the_other_has_ended(database: str) -> No
                 await anyio.sleep(0.005)
         await transaction.commit()
         await connection.close()
+    async with PostgresStore(database) as store:
+        await store.check_schema()
+
+
+# --- a deploy ------------------------------------------------------------------------------------------------------
+
+ADDS = "alter table saga_gate add column later text"
+REMOVES = "alter table saga_gate drop column later"
+
+
+def step(number: int, phase: Phase, sql: str) -> Migration:
+    return Migration(
+        component=Component.PARTICIPANT, number=number, name=phase.value, phase=phase, sql=sql, checksum=sql
+    )
+
+
+@pytest.fixture
+def next_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Be the next version, until its context is undone: it adds a column before its deploy and removes it after."""
+    real = schema.migrations
+
+    def more(dialect: Dialect, component: Component, name: str | None = None) -> tuple[Migration, ...]:
+        known = real(dialect, component, name)
+        steps = (step(9001, Phase.BEFORE, ADDS), step(9002, Phase.AFTER, REMOVES))
+        return (*known, *steps) if component is Component.PARTICIPANT else known
+
+    with monkeypatch.context() as version:
+        version.setattr(schema, "migrations", more)
+        yield version
+
+
+async def test_a_deploy_adds_before_and_removes_after(database: str, next_version: pytest.MonkeyPatch) -> None:
+    async with PostgresStore(database) as store:
+        await store.migrate()
+        standing = {state.number: state.standing for state in await store.migrations()}
+        assert (standing[9001], standing[9002]) == (Standing.APPLIED, Standing.PENDING)
+        await store.check_schema()
+        await store.migrate()
+        await put(store, Changes(gates=(gate(saga_id()),)))
+        await store.migrate(Phase.AFTER)
+        await store.migrate(Phase.AFTER)
+        assert {state.standing for state in await store.migrations()} == {Standing.APPLIED}
+        next_version.undo()
+        with pytest.raises(SchemaMismatch, match=r"newer version .* 9002_after \(after\)"):
+            await store.check_schema()
+
+
+async def test_the_version_before_works_between_the_two(database: str, next_version: pytest.MonkeyPatch) -> None:
+    async with PostgresStore(database) as store:
+        await store.migrate()
+        next_version.undo()
+        await store.check_schema()
+        await store.migrate()
+        await put(store, Changes(gates=(gate(saga_id()),)))
+
+
+async def test_a_migration_does_not_hold_up_who_is_at_work(database: str, next_version: pytest.MonkeyPatch) -> None:
+    next_version.setattr(schema, "PAUSE_SECONDS", 0.01)
+    next_version.setattr(schema, "_BEGIN_MIGRATION", schema._BEGIN_MIGRATION.replace("'5s'", "'20ms'"))
+    turns: list[int] = []
+    real = PostgresStore._migrate
+
+    async def counted(self: PostgresStore, phase: Phase) -> None:
+        turns.append(1)
+        await real(self, phase)
+
+    connection = await asyncpg.connect(database)
+    async with PostgresStore(database) as store:
+        with pytest.MonkeyPatch.context() as before:
+            before.setattr(schema, "migrations", migrations)
+            await store.migrate()
+        next_version.setattr(PostgresStore, "_migrate", counted)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("select from saga_gate")  # a report that takes its time
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.migrate)
+            with anyio.fail_after(20):
+                while len(turns) < 3:
+                    await put(store, Changes(gates=(gate(saga_id()),)))
+                await transaction.commit()
+    await connection.close()
     async with PostgresStore(database) as store:
         await store.check_schema()
 

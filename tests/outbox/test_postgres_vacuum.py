@@ -57,14 +57,17 @@ async def test_the_next_state_of_a_saga_stays_on_its_page(database: str) -> None
         cursor = Cursor(partition=0, position=1)
         await store.write(CoordinatorChanges(instances=tuple(rows), cursors=((None, cursor),)))
         connection = await asyncpg.connect(database)
-        before = dict(await connection.fetch("select saga_id, ctid::text from saga_instance"))
+        before = await _places(connection)
         found = await store.load([row.saga_id for row in rows])
         moved = replace(cursor, position=2)
         changes = CoordinatorChanges(instances=tuple(found.values()), cursors=((cursor, moved),))
         await store.write(changes)
-        after = dict(await connection.fetch("select saga_id, ctid::text from saga_instance"))
+        after = await _places(connection)
         await connection.close()
-    assert {saga: place.partition(",")[0] for saga, place in before.items()} == {
-        saga: place.partition(",")[0] for saga, place in after.items()
-    }
+    assert {saga: page for saga, (page, _) in before.items()} == {saga: page for saga, (page, _) in after.items()}
     assert before != after
+
+
+async def _places(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, tuple[int, int]]:
+    """Return page and line of each saga's row."""
+    return {row["saga_id"]: row["ctid"] for row in await connection.fetch("select saga_id, ctid from saga_instance")}

@@ -330,7 +330,7 @@ async def test_whatever_fails_every_key_keeps_its_order(bench: Bench, seed: int)
 
     async def live_and_die(number: int) -> None:
         async with Flaky(":memory:", name=bench.name, clock=VirtualClock()) as store:
-            store.odds = odds  # type: ignore[method-assign]
+            store.odds = odds
             while True:
                 line = Line(bench.topic, seconds=lambda: rng.choice((0.0, 0.0, 0.01, 2.0 if odds() else 0.0)))
                 relay = bench.relay(line, store)

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, InvalidRequestError, StatementError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -360,6 +360,25 @@ async def test_contention_in_a_session_burns_no_attempt(goods: SqlAlchemyBench) 
                     assert getattr(unit, "failure") is not None  # noqa: B009 - not in the port
     assert isinstance(caught.value.met, Contended)
     assert await free(goods, "book") == 2
+
+
+async def test_contention_elsewhere_is_the_handlers_own(goods: SqlAlchemyBench) -> None:
+    engine = engine_of(goods.url)
+
+    async def elsewhere(run: Run) -> None:
+        await run.session.get_one(Goods, "pen")
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("set local lock_timeout = 10"))
+            await connection.execute(sa.text("update goods set free = 1 where sku = 'book'"))
+
+    async with goods.other.unit(claim()) as first:
+        await first.db.execute("update goods set free = 2 where sku = 'book'")
+        with pytest.raises(HandlerTrouble) as caught:
+            async with goods.store.unit(claim()) as unit:
+                await turn(unit, elsewhere)
+    assert isinstance(caught.value.error, DBAPIError)
+    assert caught.value.met is None
+    await engine.dispose()
 
 
 async def test_a_connection_lost_in_a_session_is_a_database_that_is_away(goods: SqlAlchemyBench) -> None:

@@ -1,8 +1,9 @@
+# pyright: reportPrivateUsage=false
 """Give tests of plain events a small world: a service that subscribes, one that publishes, and foreign messages."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,6 +15,8 @@ import anyio
 from outbox.urls import open_store
 from saga import Event, Retry, Run, Service
 from saga._core.envelope import Delivery, Message
+from saga._core.rows import OutboxRow
+from saga._runtime.context import HandOver
 from saga.app import App
 from saga.ports import Claim, Store, Transport
 from tests.runtime.world import EPOCH, TUNING, VirtualClock
@@ -189,6 +192,16 @@ async def counter(customs: Customs | None = None, name: str = "") -> AsyncGenera
     """Run the subscribing service alone: no plan, no coordinator, nothing but plain events."""
     async with ground(customs, name) as there, there.app:
         yield there
+
+
+def listening(heard: list[Any], hand_over: HandOver) -> HandOver:
+    """Return a way to the relay on which every committed row is heard."""
+
+    def listen(rows: Sequence[OutboxRow]) -> None:
+        heard.extend(rows)
+        hand_over(rows)
+
+    return listen
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,6 +19,7 @@ from saga import NotRunning, Permanent, Run, Service, TooLarge
 from saga._core.words import Reason
 from saga.app import App
 from saga.operating import LetterFilter
+from saga.ports import SpanKind
 from saga.testing import Published, published, unit
 from tests.runtime.plain_world import (
     TOPIC,
@@ -27,12 +30,13 @@ from tests.runtime.plain_world import (
     LaterClock,
     counter,
     ground,
+    listening,
     make_tables,
     moved,
     until,
 )
 from tests.runtime.test_dead_letters import desk_of, replay
-from tests.runtime.world import EPOCH
+from tests.runtime.world import EPOCH, TUNING
 from tests.testbed.services import Kafka
 from transports import open_transport
 
@@ -104,9 +108,11 @@ async def test_a_subscriber_that_fails_is_tried_again_alone_and_its_neighbours_g
             ("billing.bill", "retry", "/customers m2"),
         ]
         await there.hand(moved())
+        await there.hand(moved(source="/crm", customer="cid"))
+        assert len(await there.waiting()) == 3
         await trio.sleep(2)
         await there.work()
-        assert await there.billed() == [*BOTH, ("bob", "bill"), ("bob", "greet")]
+        assert await there.billed() == [*BOTH, ("bob", "bill"), ("bob", "greet"), ("cid", "bill"), ("cid", "greet")]
         assert await there.waiting() == []
     assert max(attempt for name, _, attempt in customs.seen if name == "bill") == 2
 
@@ -305,8 +311,7 @@ async def test_a_subscriber_publishes_in_its_transaction_and_an_attempt_that_fai
     async with counter(customs) as there:
         sent: list[Any] = []
         context = there.app.context("billing")
-        hand_over = context.hand_over
-        context.hand_over = lambda rows: (sent.extend(rows), hand_over(rows))[1]
+        context.hand_over = listening(sent, context.hand_over)
         await there.hand(moved(headers=(("ce_correlationid", b"c9"), ("ce_tenant", b"acme"))))
         assert sent == []
         await trio.sleep(1)
@@ -336,6 +341,51 @@ async def test_a_subscriber_is_a_plain_function_in_a_unit_test() -> None:
     with pytest.raises(NotRunning):
         await note(AddressChanged(customer="ann"), run)
     assert len(got) == 3
+
+
+class Line:
+    """Be a span whose context is its own name, so that a child names its parent."""
+
+    def __init__(self, name: str) -> None:
+        self.traceparent = name
+
+    def set(self, name: str, value: str | int) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+
+
+class Notebook:
+    """Write down what is traced: name, parent, attributes."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, str | int]]] = []
+
+    @contextmanager
+    def span(self, name: str, kind: SpanKind, parent: str, attributes: Mapping[str, str | int]) -> Generator[Line]:
+        del kind
+        self.lines.append((name, parent, dict(attributes)))
+        yield Line(name)
+
+
+async def test_what_is_published_hangs_below_the_subscriber_and_no_span_takes_a_key_for_a_saga() -> None:
+    customs, notebook = Customs(), Notebook()
+
+    async def publish(run: Run) -> None:
+        await run.publish(AddressChanged(customer="ann"), key="ann")
+
+    customs.behave["bill"] = publish
+    async with (
+        ground(customs) as there,
+        App([customs.billing], store=there.store, transport=there.transport, tuning=TUNING, tracer=notebook),
+    ):
+        await there.send(moved(headers=(("traceparent", b"move"),)))
+        await until(lambda: _has_sent(notebook))
+    assert ("process customers.events", "move", {"saga.subscriber": "billing.bill"}) in notebook.lines
+    assert ("create billing.address_changed.v1", "process customers.events", {}) in notebook.lines
+    assert ("send billing.events", "create billing.address_changed.v1", {}) in notebook.lines
+
+
+async def _has_sent(notebook: Notebook) -> bool:
+    return any(name.startswith("send") for name, *_ in notebook.lines)
 
 
 @pytest.mark.kafka

@@ -30,7 +30,7 @@ from saga import (
 )
 from saga.app import App, Coordinator
 from saga.ports import Claim, Store
-from tests.runtime.plain_world import until
+from tests.runtime.plain_world import listening, until
 from tests.runtime.world import TUNING, VirtualClock
 from transports import MemoryTransport
 
@@ -244,8 +244,7 @@ async def test_what_cannot_be_sent_is_said_in_the_handler_and_nothing_else_is_lo
     async with office(desk) as (app, _):
         sent: list[Any] = []
         context = app.context("shop")
-        hand_over = context.hand_over
-        context.hand_over = lambda rows: (sent.extend(rows), hand_over(rows))[1]
+        context.hand_over = listening(sent, context.hand_over)
         await (await begin(Asked(), key="1")).outcome(60)
     assert [type(error) for error in met] == [TooLarge, SettingsError, SettingsError]
     assert [row.payload for row in sent if row.type == "desk.noted.v1"] == [b'{"by":"in the end"}']

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Any, cast
 
@@ -85,18 +86,23 @@ class Consumer:
         """Return the error for what got no answer, with the reason if there is one to be found, in at most 5 s."""
         return await self._line.reason(what, TransportUnavailable(what))
 
-    def poll(self, limit: int, partitions: Sequence[TopicPartition] = ()) -> list[Delivery]:
-        """Return what is there, without waiting: of some partitions, or of all."""
+    def poll(self, limit: int, topics: AbstractSet[str] = frozenset()) -> list[Delivery]:
+        """Return what is there, without waiting: of some topics, or of all."""
         # getmany with no timeout never suspends while no rebalance is on, so nothing can cancel it:
         # a cancelled getmany would switch max_poll_interval off for ever. Stepped by hand to keep it so.
         if self._raw._subscription.reassignment_in_progress:
             return []
-        for fetched in self._raw._fetcher._records.values():
+        there: Mapping[Any, Any] = self._raw._fetcher._records
+        places = [place for place in there if not topics or place.topic in topics]
+        if not places:
+            self.check()
+            return []
+        for fetched in there.values():
             # Records become ours as they are unpacked: the library's own record in between costs more than all else.
             if (unpacked := getattr(fetched, "_partition_records", None)) is not None:
                 unpacked._consumer_record = _delivery
         try:
-            self._raw.getmany(*map(_theirs, partitions), timeout_ms=0, max_records=limit).send(None)
+            self._raw.getmany(*places, timeout_ms=0, max_records=limit).send(None)
         except StopIteration as done:
             found: dict[Any, list[Delivery]] = done.value
             return list(chain.from_iterable(found.values()))

@@ -108,6 +108,7 @@ class Producer:
                 if await closed(lambda: asyncio.wait([sender]), _SENDER_SECONDS):
                     break
                 sender.cancel()
+            await closed(raw.client.close, 1.0)  # what it had under way may have connected anew
         _fail(raw._message_accumulator, ERRORS.ProducerClosed())
 
 

@@ -95,8 +95,8 @@ class KafkaSubscription:
         return ()
 
     def _poll(self, consumer: Consumer, limit: int) -> list[Delivery]:
-        urgent = [one for one in self._assigned or () if one.topic in self._group.first]
-        found = consumer.poll(limit, urgent) if urgent else []
+        first = self._group.first
+        found = consumer.poll(limit, first) if first else []
         if len(found) == limit:
             return found
         try:

@@ -38,12 +38,12 @@ class KafkaTransport:
     def __init__(self, bootstrap: str, *, settings: KafkaSettings | None = None) -> None:
         self._bootstrap = bootstrap
         self._settings = settings or KafkaSettings()
+        install()
 
     def __repr__(self) -> str:
         return f"KafkaTransport({self._bootstrap!r}, settings={self._settings!r})"
 
     async def __aenter__(self) -> Self:
-        install()
         await checkpoint()
         return self
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
+from itertools import count, islice
 from typing import Any
 from uuid import UUID
 
@@ -70,7 +70,7 @@ def copies(records: Sequence[Delivery], sagas: int) -> Iterator[Message]:
 async def publish(transport: Transport, messages: Iterator[Message]) -> None:
     """Publish everything, a page at a time."""
     async with transport.publisher() as publisher:
-        while page := [message for message, _ in zip(messages, range(PAGE), strict=False)]:
+        while page := list(islice(messages, PAGE)):
             failed = [result for result in await publisher.publish(page) if result is not None]
             assert not failed, failed[0]
 

@@ -58,19 +58,33 @@ class Race:
     started: type[Passed]
 
 
-def race_of(shape: Shape, *, hot_rows: int = 0, refusing: Refusing = Refusing.NEVER) -> Race:
-    """Declare a race of as many services as it has runners."""
-    saga = Saga("relay-race", version=1, timeout=timedelta(minutes=5))
+def race_of(
+    shape: Shape,
+    *,
+    hot_rows: int = 0,
+    refusing: Refusing = Refusing.NEVER,
+    delay_seconds: float = 0.0,
+    timeout_seconds: float = 300.0,
+) -> Race:
+    """Declare a race of as many services as it has runners; the last of them waits for `delay_seconds`."""
+    saga = Saga("relay-race", version=1, timeout=timedelta(seconds=timeout_seconds))
     services = [Service(runner) for runner in RUNNERS[: shape.steps]]
     events = [_event(name) for name in ("started", *RUNNERS[: shape.steps])]
     for service, takes, emits in zip(services, events[:-1], events[1:], strict=True):
         last = service is services[-1]
-        _declare(saga, service, takes, emits, hot_rows, refusing if last else Refusing.NEVER)
+        options: Any = {"delay": timedelta(seconds=delay_seconds)} if last and delay_seconds else {}
+        _declare(saga, service, takes, emits, hot_rows, refusing if last else Refusing.NEVER, options)
     return Race(services=services, start=services[0].starts(saga, events[0]), started=events[0])
 
 
 def _declare(
-    saga: Saga, service: Service, takes: type[Passed], emits: type[Passed], hot_rows: int, refusing: Refusing
+    saga: Saga,
+    service: Service,
+    takes: type[Passed],
+    emits: type[Passed],
+    hot_rows: int,
+    refusing: Refusing,
+    options: Any,
 ) -> None:
     runner = service.name
 
@@ -91,7 +105,7 @@ def _declare(
         await run.db.execute(UNDO, event.number, runner)
 
     returns: Any = emits if refusing is Refusing.NEVER else emits | Stumbled
-    step = service.step(saga)(_annotated(take_lap, {"event": takes, "run": Run, "return": returns}))
+    step = service.step(saga, **options)(_annotated(take_lap, {"event": takes, "run": Run, "return": returns}))
     step.compensation(_annotated(undo_lap, {"event": emits, "run": Run, "return": type(None)}))
 
 

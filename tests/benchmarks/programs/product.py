@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from saga import NOTHING, Event, Run, Saga, Service
+from saga import NOTHING, Event, Run, Saga, Service, Start
 from saga.app import App, Coordinator, SagaHandle
 from tests.benchmarks.place import Sitting
 from tests.benchmarks.programs.by_hand import LAP, create_tables
@@ -76,9 +76,12 @@ async def run_four(event: Three, run: Run) -> Four:
 class ProductRace:
     """Start sagas and wait for their outcomes."""
 
+    def __init__(self, begin: Start[Started] = start) -> None:
+        self._begin = begin
+
     async def one(self, number: int) -> None:
         """Start a saga and wait for its outcome."""
-        await self._end(await start(Started(number=number)))
+        await self._end(await self._begin(Started(number=number)))
 
     async def _end(self, handle: SagaHandle) -> None:
         ended = await handle.outcome(timeout_seconds=OUTCOME_SECONDS)
@@ -90,7 +93,7 @@ class ProductRace:
 
         async def customer() -> None:
             for number in left:
-                tasks.start_soon(self._end, await start(Started(number=number)))
+                tasks.start_soon(self._end, await self._begin(Started(number=number)))
 
         async with anyio.create_task_group() as tasks:
             for _ in range(STARTS_AT_ONCE):

@@ -1,8 +1,8 @@
 """Run a race of another shape with this project: `python -m tests.benchmarks.programs.product_legs`.
 
 Options: `hot_rows` (a runner updates one of so many rows instead of inserting its lap), `batch_cap`, `refusing`
-(never, before, after), `tracing` (off, idle, or the share of sagas that is recorded), `store` (sqlite: everything in
-this process without servers, on the memory transport).
+(never, before, after), `delay_seconds` (before the last lap), `timeout_seconds` (of a saga), `tracing` (off, idle, or
+the share of sagas that is recorded), `store` (sqlite: everything in this process, without servers).
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def race_of(sitting: Sitting) -> legs.Race:
         sitting.shape,
         hot_rows=int(options.get("hot_rows", "0")),
         refusing=legs.Refusing(options.get("refusing", "never")),
+        delay_seconds=float(options.get("delay_seconds", "0")),
+        timeout_seconds=float(options.get("timeout_seconds", "300")),
     )
 
 
