@@ -75,15 +75,16 @@ class Expected:
     def expect(self, open_rows: OpenRows) -> None:
         """Take rows whose transaction is still open, in any thread; does not block.
 
-        Rows over the bound are left to the sweep, and so are all while nobody runs this.
+        Rows over the bound are left to the sweep.
         """
-        wake = self._wake
-        if wake is not None and open_rows.rows and self._held + len(self._new) < self._limit:
+        if open_rows.rows and self._held + len(self._new) < self._limit:
             self._new.append(({row.seq for row in open_rows.rows}, open_rows.watch()))
-            wake()
+            wake = self._wake
+            if wake is not None:
+                wake()
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled; may be called again, and goes on with what was expected before."""
         self._wake = waker(lambda: self._arrived.set())  # noqa: PLW0108 - the event is made anew each time
         try:
             while True:
@@ -95,12 +96,6 @@ class Expected:
                 await anyio.sleep(pause)
         finally:
             self._wake = None
-            for each in self._open:
-                each.watch.drop()
-            for _, watch in self._new:
-                watch.drop()
-            self._open, self._held = [], 0
-            self._new.clear()
 
     async def look(self) -> float:
         """Hand over what has committed by now; return when to look again, in seconds."""

@@ -64,6 +64,9 @@ class Keeping:
         if isinstance(store, RowCounts):
             await watch.count(store)
             tasks.start_soon(supervised, "row caps", partial(watch.run, store), rng)
+        elif isinstance(coordination, RowCounts):
+            # Nothing starts here, but somebody must say when its outbox stands still.
+            tasks.start_soon(supervised, "row caps", partial(watch.run, coordination), rng)
 
 
 def leave(rows: Sequence[OutboxRow] | OpenRows) -> None:

@@ -29,7 +29,10 @@ class PostgresKeeping:
         return int((await self._fetch(query_of(self.component, what), limit, age_seconds))[0]["rows"])
 
     async def open_rows(self, caps: RowCaps) -> OpenRows:
-        """Count the open rows, each kind up to its cap."""
+        """Count the open rows, each kind up to its cap; a coordinator has those of its outbox."""
+        if self.component is Component.COORDINATOR:
+            row = (await self._fetch("open_outbox", caps.outbox_rows or 0))[0]
+            return OpenRows(outbox_rows=row["outbox_rows"], outbox_age_seconds=max(0.0, row["outbox_age"]))
         limits = (caps.outbox_rows or 0, caps.waiting_deliveries or 0, caps.open_runs or 0)
         row = (await self._fetch("open_rows", *limits))[0]
         return OpenRows(

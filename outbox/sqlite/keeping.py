@@ -43,13 +43,18 @@ class SqliteKeeping:
             return run(connection, sql, args[:used]).touched
 
     async def open_rows(self, caps: RowCaps) -> OpenRows:
-        """Count the open rows, each kind up to its cap."""
+        """Count the open rows, each kind up to its cap; a coordinator has those of its outbox."""
+        if self.component is Component.COORDINATOR:
+            row = (await self._database.read(self._sql["open_outbox"], (caps.outbox_rows or 0,)))[0]
+            return OpenRows(outbox_rows=row["outbox_rows"], outbox_age_seconds=self._age(row["oldest"]))
         limits = (caps.outbox_rows or 0, caps.waiting_deliveries or 0, caps.open_runs or 0)
         row = (await self._database.read(self._sql["open_rows"], limits))[0]
-        oldest = row["oldest"]
         return OpenRows(
             outbox_rows=row["outbox_rows"],
             waiting_deliveries=row["waiting_deliveries"],
             open_runs=row["open_runs"],
-            outbox_age_seconds=0.0 if oldest is None else max(0.0, (self._now() - oldest) / 1e6),
+            outbox_age_seconds=self._age(row["oldest"]),
         )
+
+    def _age(self, oldest: int | None) -> float:
+        return 0.0 if oldest is None else max(0.0, (self._now() - oldest) / 1e6)

@@ -6,13 +6,13 @@ command again at most. What a person says in place of a handler is decided in `b
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
 from saga._core.bodies import Hold, Release, RetryRun
 from saga._core.by_hand import check_waited_for, resolve, skip, step_of, unstuck
 from saga._core.effects import Effect, Send
+from saga._core.frozen import replace
 from saga._core.ids import run_path
 from saga._core.instance import ENDED, Instance, Phase, UndoStep
 from saga._core.plan import Topology

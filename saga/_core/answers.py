@@ -10,12 +10,12 @@ happened is forgotten, and only then the run's generation, and with it the key, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from saga._core.bodies import Closed, Committed, InDoubt, Report
-from saga._core.copying import replaced
+from saga._core.frozen import replace
 from saga._core.participant import ERROR_CHARS, Turn, compensated, compensating, facts_of
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import GateRow, RunRow
@@ -230,7 +230,7 @@ def not_happened(run: RunRow) -> RunRow:
 
 def done(run: RunRow, answer: Emitted, now: datetime) -> RunRow:
     """Return the run once its action has happened."""
-    return replaced(
+    return replace(
         run,
         status=RunStatus.DONE,
         result_type=answer.type,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from saga._core.frozen import replace
 
 PAUSE_CAP_SECONDS = 0.01
 

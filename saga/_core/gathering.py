@@ -6,12 +6,13 @@ The row's `input` holds what has come so far: wire type of the plan's event -> b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from saga._core.branches import EMPTY, place_of
+from saga._core.frozen import replace
 from saga._core.plan import PlanInput, PlanStep, Topology
 from saga._core.rows import RunRow
 from saga._core.versions import planned_type

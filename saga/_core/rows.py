@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from saga._core.audit import AuditRow
-from saga._core.copying import replaced
 from saga._core.envelope import Delivery
+from saga._core.frozen import replace
 from saga._core.words import GateState, Mark, Priority, Reason, RunKey, RunStatus, UndoStatus
 
 
@@ -123,7 +123,7 @@ class OutboxRow:
 
 def numbered(rows: Sequence[OutboxRow], seqs: Sequence[int]) -> list[OutboxRow]:
     """Return outbox rows with the `seq`s they have been stored under, in the same order."""
-    return [replaced(row, seq=seq) for row, seq in zip(rows, seqs, strict=True)]
+    return [replace(row, seq=seq) for row, seq in zip(rows, seqs, strict=True)]
 
 
 DeliveryKey = tuple[str, str, str, str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -12,6 +11,7 @@ from saga._core.bodies import Outcome, RefusalData
 from saga._core.children import parent_of
 from saga._core.definition import StartDefinition
 from saga._core.events import Event, Refusal
+from saga._core.frozen import replace
 from saga._core.records import decode_outcome, encode_outcome
 from saga._core.rows import RunRow
 from saga._core.run import Ended, Run

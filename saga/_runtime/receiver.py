@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import anyio
 
 from saga._core import emit
 from saga._core.events import Event
+from saga._core.frozen import replace
 from saga._core.limits import DEFAULT_LIMITS, check_outgoing
 from saga._core.plan import Topology
 from saga._core.receive import Receive

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +15,7 @@ from saga._core.bodies import CancelRequested
 from saga._core.children import parent_of
 from saga._core.driving import driven
 from saga._core.events import Event
+from saga._core.frozen import replace
 from saga._core.ids import saga_id_of
 from saga._core.records import decode_outcome
 from saga._core.rows import Changes, RunRow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -12,6 +11,7 @@ from saga._core.answers import concluded, failed
 from saga._core.budget import deadline_of
 from saga._core.definition import Binding
 from saga._core.events import Refusal
+from saga._core.frozen import replace
 from saga._core.gathering import Received, gather, is_gathered
 from saga._core.ids import idempotency_key
 from saga._core.participant import Meeting, meet

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from saga._core import emit
+from saga._core.frozen import replace
 from saga._core.participant import Turn
 from saga._core.plan import Topology
 from saga._core.rows import Changes, OutboxRow

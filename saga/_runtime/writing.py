@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import anyio
 
 from saga._core.children import parent_of
+from saga._core.frozen import replace
 from saga._core.rows import (
     Changes,
     DeliveryKey,

@@ -27,10 +27,10 @@ class Prunable(Protocol):
 
 @runtime_checkable
 class RowCounts(Protocol):
-    """Be a participant's store that can say how much is open."""
+    """Be a store that can say how much is open."""
 
     async def open_rows(self, caps: RowCaps) -> OpenRows:
-        """Count the open rows, each kind up to its cap."""
+        """Count the open rows, each kind up to its cap; a coordinator has those of its outbox."""
         ...
 
 

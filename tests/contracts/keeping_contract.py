@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from saga._core.audit import AuditRow
 from saga._core.envelope import Headers
 from saga._core.instance import Instance, Phase, instance_row
-from saga._core.keeping import Aging, RowCaps
+from saga._core.keeping import Aging, OpenRows, RowCaps
 from saga._core.rows import Changes, CoordinatorChanges, DeliveryRow, InstanceRow, PlanRow
 from saga._core.times import format_time
 from saga._core.words import Reason
@@ -162,6 +162,13 @@ class CoordinatorKeepingContract:
         await bench.store.write(CoordinatorChanges(dead=dead))
         assert await bench.store.prune(Aging.LETTERS, 10, MONTH_SECONDS) == 1
         assert await bench.store.prune(Aging.LETTERS, 10, MONTH_SECONDS) == 0
+
+    async def test_the_outbox_of_a_coordinator_is_counted(self, bench: CoordinatorBench) -> None:
+        assert await bench.store.open_rows(RowCaps()) == OpenRows()
+        await bench.store.write(CoordinatorChanges(outbox=(outgoing(), outgoing())))
+        rows = await bench.store.open_rows(RowCaps(outbox_rows=1))
+        assert rows.outbox_rows == 1
+        assert 0 <= rows.outbox_age_seconds < TOLERANCE_SECONDS
 
     async def test_the_trail_goes_from_its_beginning(self, bench: CoordinatorBench) -> None:
         now = await bench.store.now()

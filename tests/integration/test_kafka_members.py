@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from saga._core.envelope import Message
-from saga.errors import TransportUnavailable
+from saga.errors import TransportRefused, TransportUnavailable
 from saga.ports import Subscription, TopicPartition
 from tests.contracts.transport_contract import Bench, Seen, collect, group, member, messages, publish, topic, values
 from tests.integration.kafka_load import BATCH, Load, Worker
@@ -138,6 +138,27 @@ async def test_the_rest_of_a_static_group_hardly_stands_still_when_one_is_killed
             assert back_seconds < 5.0
             assert load.longest_silence_seconds < 5.0
             tasks.cancel_scope.cancel()
+
+
+async def test_two_processes_with_one_slot_are_told(bench: Bench) -> None:
+    name, reader = await topic(bench, "twice"), bench.name("g")
+    told: list[str] = []
+
+    async def read() -> None:
+        try:
+            async with member(bench, group(reader, name)) as one:
+                while True:
+                    await one.fetch(10, 0.1)
+        except TransportRefused as error:
+            told.append(str(error))
+            tasks.cancel_scope.cancel()
+
+    with anyio.fail_after(30.0):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            tasks.start_soon(read)
+    (only,) = told
+    assert "another process has the slot '0', too" in only
 
 
 async def test_who_does_not_fetch_stays_a_member_and_takes_little_memory(bench: Bench) -> None:

@@ -17,13 +17,12 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
-from trio.testing import MockClock
 
 from outbox.relay import RelayTuning
 from outbox.sqlite import SqliteStore
 from saga.errors import NotRunning, SettingsError
 from saga.outbox import Outbox
-from saga.testing.virtual import VirtualClock
+from saga.testing.virtual import VirtualClock, VirtualLoop
 from tests.outbox.joined import POSTGRES, OrderPlaced
 from tests.outbox.test_joining import Heard
 from tests.outbox.test_postgres import ask, until
@@ -45,7 +44,7 @@ async def heard(anyio_backend: Any) -> Heard:
 # --- how soon --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["virtual"])
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"loop_factory": VirtualLoop})], ids=["virtual"])
 @pytest.mark.parametrize("key", ["o-1", None])
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 3.0])
 async def test_what_has_committed_is_published_within_ten_milliseconds(
@@ -239,9 +238,8 @@ async def test_autocommit_is_refused(heard: Heard, database: str) -> None:
                 await outbox.join(connection).publish(event())
         await engine.dispose()
         sync = create_engine(database.replace("postgresql", "postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-        with sync.connect() as blocking, blocking.begin():
-            with pytest.raises(SettingsError, match="is in autocommit"):
-                outbox.join(blocking).publish(event())
+        with sync.connect() as blocking, blocking.begin(), pytest.raises(SettingsError, match="is in autocommit"):
+            outbox.join(blocking).publish(event())
         sync.dispose()
     assert heard.messages == []
 

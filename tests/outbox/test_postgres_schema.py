@@ -217,7 +217,7 @@ def step(number: int, phase: Phase, sql: str) -> Migration:
 @pytest.fixture
 def next_version(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Be the next version, until its context is undone: it adds a column before its deploy and removes it after."""
-    real = schema.migrations
+    real = migrations
 
     def more(dialect: Dialect, component: Component, name: str | None = None) -> tuple[Migration, ...]:
         known = real(dialect, component, name)

@@ -17,7 +17,7 @@ from transports.kafka.publisher import record_bytes
 from transports.kafka.reasons import explained
 from transports.kafka.settings import KafkaSettings, Security, instance_id
 from transports.kafka.topics import TopicFound, Weight, creation, findings
-from transports.kafka.watchdog import Watch, observe, stalled
+from transports.kafka.watchdog import Seat, Watch, observe, seated, stalled
 
 ONE = TopicPartition(topic="t", partition=0)
 
@@ -34,6 +34,15 @@ def test_a_position_that_stands_still_with_lag_is_stalled() -> None:
         watch = observe(watch, {ONE: 5}, {ONE: 9}, now)
         assert stalled(watch, now, 30.0) == frozenset()
     assert stalled(observe(watch, {ONE: 5}, {ONE: 12}, 30.0), 30.0, 30.0) == {ONE}
+
+
+def test_a_place_that_is_taken_again_and_again_is_contested() -> None:
+    seat = Seat()
+    for generation in (1, 2, 3, 3, 4, 4):  # rebalances, and two accidents
+        seat = seated(seat, generation, 0.0, 90.0)
+    assert not seat.contested
+    assert seated(seat, 4, 1.0, 90.0).contested
+    assert not seated(seat, 4, 90.0, 90.0).contested
 
 
 @pytest.mark.parametrize(("position", "end"), [(9, 9), (6, 9), (12, 9)])

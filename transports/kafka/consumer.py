@@ -113,6 +113,11 @@ class Consumer:
         raise TransportUnavailable("the Kafka consumer is rebalancing")
 
     @property
+    def generation(self) -> int:
+        """Return the generation of the group that this member has joined last."""
+        return int(self._raw._coordinator.generation)
+
+    @property
     def dead(self) -> bool:
         """Return whether a task of the library has ended that must not; getmany looks at one of them only."""
         coordinator: Any = getattr(self._raw._coordinator, "_coordination_task", None)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 
 from saga._core.envelope import Delivery
-from saga.errors import Revoked, TransportError, TransportUnavailable
+from saga.errors import Revoked, TransportError, TransportRefused, TransportUnavailable
 from saga.ports import GroupSpec, OnAssigned, OnRevoked, Positions, TopicPartition
 from transports.kafka.consumer import Consumer
 from transports.kafka.settings import KafkaSettings
 from transports.kafka.waits import translated
-from transports.kafka.watchdog import Watch, observe, stalled
+from transports.kafka.watchdog import Seat, Watch, observe, seated, stalled
 
 _log = logging.getLogger("transports.kafka")
 _TABLE_PAGE = 1000
@@ -47,6 +47,7 @@ class KafkaSubscription:
         self._assigned: frozenset[TopicPartition] | None = None
         self._changed = anyio.Event()
         self._failure: TransportError | None = None
+        self._seat = Seat()
         self._watch: Watch = {}
         self._looked_at_seconds = self._given_up_at_seconds = time.monotonic()
 
@@ -55,6 +56,7 @@ class KafkaSubscription:
         consumer = self._connect()
         self._watch, self._failure, self._assigned, self._changed = {}, None, None, anyio.Event()
         self._given_up_at_seconds = time.monotonic()
+        self._seat = Seat()
         try:
             # The callbacks may come before join returns.
             self._consumer = consumer
@@ -133,6 +135,12 @@ class KafkaSubscription:
         return self._consumer
 
     async def _alive(self) -> Consumer:
+        if self._seat.contested:
+            await self.close()
+            raise TransportRefused(
+                f"group {self._group.name!r}: another process has the slot {self._group.slot!r}, too, and each takes it "
+                "from the other: give every process a slot of its own"
+            )
         if self._failure is not None:
             await self._rebuild(f"it failed: {self._failure}")
         elif self._consumer is not None and self._consumer.dead:
@@ -157,6 +165,8 @@ class KafkaSubscription:
             if partitions and self._consumer is not None:
                 with anyio.fail_after(self._settings.callback_seconds):
                     self._consumer.seek(await self._starts(self._consumer, partitions))
+                window_seconds = 2 * self._settings.session_seconds
+                self._seat = seated(self._seat, self._consumer.generation, time.monotonic(), window_seconds)
             self._assigned = partitions
         except Exception as error:  # noqa: BLE001 - ours or the application's: reported by the next fetch, which joins anew
             _log.warning("group %s: taking over partitions failed", self._group.name, exc_info=error)

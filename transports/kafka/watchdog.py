@@ -1,4 +1,4 @@
-"""Decide whether a consumer stands still although there is something to read; pure."""
+"""Decide whether a consumer stands still although there is something to read, and whether two share one slot; pure."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ class Standstill:
     position: int
     since_seconds: float
 
+
+# Once or twice may have other reasons, such as an operator who has removed the member.
+_RETAKEN = 3
 
 Watch = Mapping[TopicPartition, Standstill]
 
@@ -45,3 +48,27 @@ def observe(
 def stalled(watch: Watch, now_seconds: float, limit_seconds: float) -> frozenset[TopicPartition]:
     """Return the partitions that have had lag and not moved for the limit: the consumer is to be rebuilt."""
     return frozenset(one for one, still in watch.items() if now_seconds - still.since_seconds >= limit_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Remember the group's generation at the last join, and when this member has had to take its place again."""
+
+    generation: int = -1
+    retaken_seconds: tuple[float, ...] = ()
+
+    @property
+    def contested(self) -> bool:
+        """Return whether somebody else keeps taking the place."""
+        return len(self.retaken_seconds) >= _RETAKEN
+
+
+def seated(seat: Seat, generation: int, now_seconds: float, window_seconds: float) -> Seat:
+    """Return the seat after a join.
+
+    A rebalance makes a new generation. A static member that joins and finds the old one has been put out by
+    another with its slot: the broker tells neither, both would go on taking the place from each other for ever.
+    """
+    recent = tuple(at for at in seat.retaken_seconds if now_seconds - at < window_seconds)
+    retaken = (*recent, now_seconds) if generation == seat.generation else recent
+    return Seat(generation=generation, retaken_seconds=retaken)

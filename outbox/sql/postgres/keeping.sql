@@ -128,6 +128,14 @@ with old as (
 )
 select count(*) as rows from gone
 
+-- A coordinator's database has no runs.
+-- name: open_outbox
+select
+    (select count(*) from (select 1 from saga_outbox limit $1) o) as outbox_rows,
+    coalesce(
+        (select extract(epoch from clock_timestamp() - created_at) from saga_outbox order by seq limit 1), 0
+    )::float8 as outbox_age
+
 -- name: open_rows
 select
     (select count(*) from (select 1 from saga_outbox limit $1) o) as outbox_rows,

@@ -64,6 +64,12 @@ delete from saga_plan where rowid in (
     limit ?1
 )
 
+-- A coordinator's database has no runs.
+-- name: open_outbox
+select
+    (select count(*) from (select 1 from saga_outbox limit ?1)) as outbox_rows,
+    (select created_at from saga_outbox order by seq limit 1) as oldest
+
 -- name: open_rows
 select
     (select count(*) from (select 1 from saga_outbox limit ?1)) as outbox_rows,
