@@ -64,9 +64,13 @@ class Keeping:
         if isinstance(store, RowCounts):
             await watch.count(store)
             tasks.start_soon(supervised, "row caps", partial(watch.run, store), rng)
-        elif isinstance(coordination, RowCounts):
+        if isinstance(coordination, RowCounts):
             # Nothing starts here, but somebody must say when its outbox stands still.
-            tasks.start_soon(supervised, "row caps", partial(watch.run, coordination), rng)
+            uncapped = RowCaps(
+                outbox_rows=None, waiting_deliveries=None, open_runs=None, refresh_seconds=self.row_caps.refresh_seconds
+            )
+            alarm = RowCapWatch(uncapped, self.retention.outbox_alarm_seconds)
+            tasks.start_soon(supervised, "outbox alarm", partial(alarm.run, coordination), rng)
 
 
 def leave(rows: Sequence[OutboxRow] | OpenRows) -> None:

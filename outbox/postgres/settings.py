@@ -15,7 +15,7 @@ STATEMENT_CACHE = 100
 
 
 class PgBouncer(StrEnum):
-    """Say what stands between a store and its server: nothing, or a pgbouncer (in any of its modes)."""
+    """Say what stands between a store and its server: nothing, or a pgbouncer in transaction mode."""
 
     NONE = "none"
     TRANSACTION = "transaction"

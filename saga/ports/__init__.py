@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from saga._core.envelope import Delivery, Message
 from saga.ports.operating import DeadLetters, Footprints, Inspection, OperatingStore
 from saga.ports.shards import ShardStore
 from saga.ports.store import (
@@ -47,11 +48,13 @@ __all__ = [
     "Database",
     "DeadLetters",
     "Deadlines",
+    "Delivery",
     "EntityLocks",
     "Footprints",
     "GroupSpec",
     "Inspection",
     "Lock",
+    "Message",
     "OnAssigned",
     "OnRevoked",
     "OpenRows",

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import anyio
 import pytest
+from anyio.abc import TaskStatus
 
 from saga._core.envelope import Message
 from saga.errors import TransportRefused, TransportUnavailable
@@ -144,9 +145,10 @@ async def test_two_processes_with_one_slot_are_told(bench: Bench) -> None:
     name, reader = await topic(bench, "twice"), bench.name("g")
     told: list[str] = []
 
-    async def read() -> None:
+    async def read(*, task_status: TaskStatus[None]) -> None:
         try:
             async with member(bench, group(reader, name)) as one:
+                task_status.started()
                 while True:
                     await one.fetch(10, 0.1)
         except TransportRefused as error:
@@ -155,8 +157,8 @@ async def test_two_processes_with_one_slot_are_told(bench: Bench) -> None:
 
     with anyio.fail_after(30.0):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read)
-            tasks.start_soon(read)
+            await tasks.start(read)
+            await tasks.start(read)
     (only,) = told
     assert "another process has the slot '0', too" in only
 

@@ -65,10 +65,13 @@ def _with(url: str, scheme: str) -> str:
 async def over_asyncpg(url: str) -> AsyncGenerator[Caller]:
     connection = await asyncpg.connect(url)
     try:
-        transaction = connection.transaction()
-        await transaction.start()
+        await connection.execute("begin")
         yield Caller(
-            connection, connection.execute, transaction.commit, transaction.rollback, connection.is_in_transaction
+            connection,
+            connection.execute,
+            lambda: connection.execute("commit"),
+            lambda: connection.execute("rollback"),
+            connection.is_in_transaction,
         )
     finally:
         await connection.close()
@@ -77,12 +80,18 @@ async def over_asyncpg(url: str) -> AsyncGenerator[Caller]:
 @asynccontextmanager
 async def over_asyncpg_pool(url: str) -> AsyncGenerator[Caller]:
     async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool, pool.acquire() as connection:
-        await connection.execute("begin")
+        transactions: list[Any] = []
+
+        async def begin() -> None:
+            transactions.append(connection.transaction())
+            await transactions[-1].start()
+
+        await begin()
         yield Caller(
             connection,
-            connection.execute,
-            lambda: connection.execute("commit"),
-            lambda: connection.execute("rollback"),
+            lambda sql: begin() if sql == "begin" else connection.execute(sql),
+            lambda: transactions[-1].commit(),  # noqa: PLW0108 - the last one at that time
+            lambda: transactions[-1].rollback(),  # noqa: PLW0108 - likewise
             connection.is_in_transaction,
         )
 

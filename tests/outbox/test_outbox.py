@@ -23,7 +23,7 @@ from outbox.sqlite import SqliteStore
 from saga.errors import NotRunning, SettingsError
 from saga.outbox import Outbox
 from saga.testing.virtual import VirtualClock, VirtualLoop
-from tests.outbox.joined import POSTGRES, OrderPlaced
+from tests.outbox.joined import POSTGRES, Caller, OrderPlaced
 from tests.outbox.test_joining import Heard
 from tests.outbox.test_postgres import ask, until
 
@@ -79,11 +79,11 @@ async def test_transaction_after_transaction_on_one_connection_is_published_at_o
         late: list[float] = []
         for number in range(10):
             if number:
-                await begin(caller.connection)
+                await begin(caller)
             await caller.publish(outbox, event(number))
             await caller.end("commit")
             committed = anyio.current_time()
-            await begin(caller.connection)
+            await begin(caller)
             await caller.execute("select 1")
             await heard.until(number + 1)
             late.append(anyio.current_time() - committed)
@@ -91,11 +91,11 @@ async def test_transaction_after_transaction_on_one_connection_is_published_at_o
         assert median(late) < 0.5, "the sweep would have needed five seconds"
 
 
-async def begin(connection: Any) -> None:
-    if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
-        await connection.execute("begin")
+async def begin(caller: Caller) -> None:
+    if isinstance(caller.connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
+        await caller.execute("begin")
         return
-    begun = connection.begin() if hasattr(connection, "begin") else connection.execute("select 1")
+    begun = caller.connection.begin() if hasattr(caller.connection, "begin") else caller.connection.execute("select 1")
     if hasattr(begun, "__await__"):
         await begun
 
@@ -195,7 +195,7 @@ async def test_whoever_is_cancelled_has_a_sound_connection(
             assert scope.cancelled_caught
         await caller.end("rollback")
         assert not caller.is_open()
-        await begin(caller.connection)
+        await begin(caller)
         await caller.execute("select 1")
         await caller.publish(outbox, event(3))
         await caller.end("commit")

@@ -137,7 +137,7 @@ async def test_a_crash_of_the_server_loses_nothing_and_doubles_nothing(
 
     with anyio.fail_after(2 * SECONDS):
         async with App(
-            shop.services, store=store, transport="memory://", coordinator=Coordinator(), tuning=TUNING
+            shop.services, store=store, transport="memory://", coordinator=Coordinator(store=store), tuning=TUNING
         ) as app:
             async with anyio.create_task_group() as tasks:
                 for first in range(4):

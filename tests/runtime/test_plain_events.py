@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,8 +15,10 @@ import pytest
 import trio
 import trio.testing
 
+from outbox.sqlite.unit import SqliteUnit
 from outbox.urls import open_store
 from saga import NotRunning, Permanent, Run, Service, TooLarge
+from saga._core.rows import Snapshot
 from saga._core.words import Reason
 from saga.app import App
 from saga.operating import LetterFilter
@@ -115,6 +118,43 @@ async def test_a_subscriber_that_fails_is_tried_again_alone_and_its_neighbours_g
         assert await there.billed() == [*BOTH, ("bob", "bill"), ("bob", "greet"), ("cid", "bill"), ("cid", "greet")]
         assert await there.waiting() == []
     assert max(attempt for name, _, attempt in customs.seen if name == "bill") == 2
+
+
+async def test_who_was_quicker_in_another_replica_wins_and_the_neighbours_are_handled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = SqliteUnit.read
+    blind = 1
+
+    async def too_early(self: SqliteUnit, sagas: Any, runs: Any, inbox: Any = ()) -> Snapshot:
+        nonlocal blind
+        seen = await read(self, sagas, runs, inbox)
+        if inbox and blind:
+            blind -= 1
+            return replace(seen, inbox=frozenset())
+        return seen
+
+    async with counter() as there:
+        await there.hand(moved())
+        monkeypatch.setattr(SqliteUnit, "read", too_early)
+        await there.hand(moved(), moved(2, customer="bob"))
+        assert await there.billed() == [*BOTH, ("bob", "bill"), ("bob", "greet")]
+        assert there.app.context("billing").counts["conflict"] == 1
+
+
+async def test_a_subscriber_that_takes_too_long_is_a_failed_attempt() -> None:
+    customs = Customs()
+
+    async def slow(_: Run) -> None:
+        await trio.sleep(6)
+
+    customs.behave["bill"] = slow
+    async with counter(customs) as there:
+        await there.hand(moved())
+        (row,) = await there.waiting()
+        assert (row["reason"], row["step"]) == ("retry", "billing.bill")
+        assert "no answer within 5 s" in row["error"]
+        assert await there.billed() == [("ann", "greet")]
 
 
 async def test_what_fails_for_good_is_a_dead_letter_and_its_replay_runs_once_even_weeks_later() -> None:

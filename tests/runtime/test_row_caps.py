@@ -89,6 +89,17 @@ async def test_an_app_prunes_the_tables_of_both_sides() -> None:
         assert set(await coordination.load([gone.saga_id, kept.saga_id])) == {kept.saga_id}
 
 
+async def test_a_coordinators_outbox_is_watched_too(caplog: pytest.LogCaptureFixture) -> None:
+    address = "sqlite:///:memory:?name=alone"
+    async with MemoryTransport() as transport, open_coordination_store(address, clock=VirtualClock()) as coordination:
+        await coordination.migrate()
+        async with App(coordinator=Coordinator(store=coordination, plans=None), transport=transport):
+            row = replace(outgoing(), aggregatetype="nobody.knows")
+            await coordination.write(CoordinatorChanges(outbox=(row,)))
+            await anyio.sleep(70)
+            assert "the oldest row of the outbox is" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("rows", "name"),
     [

@@ -270,7 +270,7 @@ async def play(shop: Shop) -> tuple[str, float]:
 def test_runs_without_pytest(shop: Shop) -> None:
     ending, seconds = run(play, shop)
     assert ending == "completed"
-    assert seconds >= 3600
+    assert seconds >= 3600 - 1e-6, "the loop takes what is so near for due"
 
 
 def test_runs_in_real_time_too(shop: Shop) -> None:

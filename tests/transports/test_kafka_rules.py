@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiokafka
 import pytest
@@ -12,12 +14,16 @@ import pytest
 from saga._core.envelope import Message
 from saga.errors import SettingsError, TransportRefused, TransportUnavailable
 from saga.ports import Cleanup, TopicPartition, TopicSpec
+from transports.kafka.library import CONNECTIONS
 from transports.kafka.logs import LOGGERS, Quieter
+from transports.kafka.probe import Probe
 from transports.kafka.publisher import record_bytes
 from transports.kafka.reasons import explained
 from transports.kafka.settings import KafkaSettings, Security, instance_id
 from transports.kafka.topics import TopicFound, Weight, creation, findings
 from transports.kafka.watchdog import Seat, Watch, observe, seated, stalled
+
+pytestmark = pytest.mark.anyio
 
 ONE = TopicPartition(topic="t", partition=0)
 
@@ -199,6 +205,26 @@ def test_what_is_wrong_with_a_topic_is_told_with_what_mends_it(
     if setting is not None:
         assert "run kafka-configs --bootstrap-server b:1 --alter --entity-type topics --entity-name a" in found[0][1]
         assert f"--add-config {setting}=" in found[0][1]
+
+
+async def test_an_address_that_only_the_broker_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Link:
+        async def send(self, _: object) -> object:
+            return SimpleNamespace(brokers=[(1, "inside", 9092, None)])
+
+        async def close(self) -> None:
+            return None
+
+    async def connect(host: str, *_: object, **__: object) -> Link:
+        if host == "inside":
+            raise socket.gaierror(-2, "Name or service not known")
+        return Link()
+
+    monkeypatch.setattr(CONNECTIONS, "create_conn", connect)
+    found = await Probe("outside:9092", KafkaSettings()).why()
+    assert isinstance(found, TransportUnavailable)
+    assert "a broker, found through outside:9092, calls itself inside:9092: the host name of inside:9092" in str(found)
+    assert "change advertised.listeners" in str(found)
 
 
 def test_a_single_copy_on_many_brokers_is_a_risk() -> None:

@@ -17,7 +17,7 @@ from transports.kafka.library import ERRORS, KAFKA
 from transports.kafka.line import Line
 from transports.kafka.sessions import SessionClient
 from transports.kafka.settings import KafkaSettings, connection
-from transports.kafka.waits import closed
+from transports.kafka.waits import closed, cut_off
 
 # How long a handler may take is not the transport's to say: a member stays while its loop sends heartbeats.
 _NEVER_MILLISECONDS = 2**31 - 1
@@ -190,6 +190,7 @@ class Consumer:
 
     async def stop(self) -> None:
         """Close within the time; a static member does not leave its group by this."""
+        cut_off(self._raw._client)
         await closed(self._raw.stop, self._settings.close_timeout_seconds)
         # Once more: a connection that was being made meanwhile is one that the first close has not known.
         await closed(self._raw._client.close, 1.0)

@@ -15,7 +15,7 @@ from saga.errors import TransportError
 from transports.kafka.library import ERRORS, KAFKA
 from transports.kafka.line import Line
 from transports.kafka.settings import KafkaSettings, connection
-from transports.kafka.waits import closed
+from transports.kafka.waits import closed, cut_off
 
 _PROPAGATION_SECONDS = 2.0
 _SENDER_SECONDS = 0.5
@@ -102,13 +102,13 @@ class Producer:
         sender: Any = raw._sender.sender_task
         if sender is not None:
             sender.cancel()
+        cut_off(raw.client)
         await closed(raw.client.close, self._settings.close_timeout_seconds)
         if sender is not None:
             for _ in range(2):  # the second time also what it has under way
                 if await closed(lambda: asyncio.wait([sender]), _SENDER_SECONDS):
                     break
                 sender.cancel()
-            await closed(raw.client.close, 1.0)  # what it had under way may have connected anew
         _fail(raw._message_accumulator, ERRORS.ProducerClosed())
 
 

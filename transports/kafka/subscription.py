@@ -138,8 +138,8 @@ class KafkaSubscription:
         if self._seat.contested:
             await self.close()
             raise TransportRefused(
-                f"group {self._group.name!r}: another process has the slot {self._group.slot!r}, too, and each takes it "
-                "from the other: give every process a slot of its own"
+                f"group {self._group.name!r}: another process has the slot {self._group.slot!r}, too, and each takes "
+                "it from the other: give every process a slot of its own"
             )
         if self._failure is not None:
             await self._rebuild(f"it failed: {self._failure}")

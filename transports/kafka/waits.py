@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -15,7 +15,14 @@ T = TypeVar("T")
 
 _REVOKED = {"CommitFailedError", "IllegalStateError"}
 _UNREACHED = {"KafkaConnectionError", "NodeNotReadyError", "RequestTimedOutError", "KafkaTimeoutError"}
-_FINAL = {"SaslAuthenticationFailed", "UnsupportedSaslMechanismError", "IllegalSaslStateError", "InvalidTopicError"}
+_FINAL = {
+    "SaslAuthenticationFailed",
+    "UnsupportedSaslMechanismError",
+    "IllegalSaslStateError",
+    "InvalidTopicError",
+    "InvalidReplicationFactorError",
+    "MessageSizeTooLargeError",
+}
 
 
 class Unreached(TransportUnavailable):
@@ -75,6 +82,15 @@ def translated(what: str, error: Exception) -> TransportError:
     if names & _UNREACHED:
         return Unreached(told)
     return TransportUnavailable(told if "KafkaError" in names else f"{what}: unexpected {name}: {words}")
+
+
+def cut_off(client: Any) -> None:
+    """Have a client of the library make no new connection: some of its calls go on behind a cancelled caller."""
+
+    async def none(*_: object, **__: object) -> None:
+        return None
+
+    client._get_conn = none  # noqa: SLF001 - see library.py
 
 
 async def closed(call: Callable[[], Awaitable[object]], timeout_seconds: float) -> bool:
