@@ -8,8 +8,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from importlib.util import find_spec
 from random import Random, SystemRandom
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from outbox.relay import Relay
 from outbox.urls import Engine
+from saga._coordinator import Coordinator
 from saga._core.declare import Service
 from saga._core.keeping import Publishing, Retention, RowCaps
 from saga._core.plan import Plan
@@ -56,21 +56,6 @@ __all__ = [
     "SagaHandle",
     "Tuning",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coordinator:
-    """Ask an app to run a coordinator.
-
-    `plans` is the folder of plan files to publish; None makes the plans in memory from the app's own
-    services, which is right exactly when all of them are in this app. `store` is the URL of the
-    coordinator's database; None uses the app's.
-    """
-
-    plans: str | Path | None = None
-    store: str | Engine | CoordinationStore | None = None
-    tuning: CoordinatorTuning | None = None
-    drift: DriftTuning | None = None
 
 
 class App:
@@ -176,6 +161,13 @@ class App:
                 log.info("saga is running: %s", names or "coordinator")
                 async for _ in signals:
                     break
+
+    def serve(self) -> None:
+        """Run until SIGTERM or SIGINT, on uvloop where it is installed (the extra [fast]); blocks.
+
+        For processes that do nothing else and have no event loop yet. Raises as `run`.
+        """
+        anyio.run(self.run, backend_options={"use_uvloop": find_spec("uvloop") is not None})
 
     async def _come_up(self, stack: AsyncExitStack) -> None:
         transport = await enter_transport(stack, self._transport_at)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import count
 
 import anyio
@@ -25,7 +26,9 @@ OpenRace = Callable[[Sitting], AbstractAsyncContextManager[Race]]
 def serve(open_race: OpenRace) -> None:
     """Run what the first argument asks for."""
     quiet()
-    anyio.run(sit, open_race, SITTING.validate_json(sys.argv[1]))
+    # On uvloop, as `App.serve` does: the programs written by hand have it as well.
+    options = {"use_uvloop": find_spec("uvloop") is not None}
+    anyio.run(sit, open_race, SITTING.validate_json(sys.argv[1]), backend_options=options)
 
 
 def quiet() -> None:

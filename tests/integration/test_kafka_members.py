@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import anyio
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
 from anyio.abc import TaskStatus
 
 from saga._core.envelope import Message
@@ -220,6 +221,17 @@ async def test_a_consumer_that_stands_still_is_rebuilt(bench: Bench, monkeypatch
         await publish(bench, messages(name, 3))
         assert await values_of(one, 3) == [0, 1, 2]
     assert len(seen.assigned) == 2
+
+
+async def test_what_goes_wrong_between_two_assignments_is_raised(bench: Bench) -> None:
+    name, reader = await topic(bench, "between"), bench.name("g")
+    async with member(bench, group(reader, name)) as one:
+        inner: Any = one
+        await inner._give_up(frozenset({TopicPartition(topic=name, partition=0)}))
+        # The library keeps such an error for the next call of getmany, which nobody makes without partitions.
+        inner._consumer._raw._coordinator._pending_exception = GroupAuthorizationFailedError(reader)
+        with pytest.raises(TransportRefused, match=f"grant Read on group '{reader}'"):
+            await one.fetch(10, 0.1)
 
 
 async def test_a_member_that_is_assigned_nothing_for_too_long_joins_anew(bench: Bench) -> None:

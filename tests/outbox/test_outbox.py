@@ -186,7 +186,6 @@ async def test_whoever_is_cancelled_has_a_sound_connection(
     heard: Heard, database: str, lock: asyncpg.Connection[Any], library: str
 ) -> None:
     async with Outbox("orders", store=database, transport=heard) as outbox, POSTGRES[library](database) as caller:
-        await caller.publish(outbox, event(1))
         async with lock.transaction(), anyio.create_task_group() as tasks:
             await lock.execute("lock table saga_outbox in exclusive mode")
             with anyio.CancelScope() as scope:
