@@ -97,6 +97,10 @@ class Permanent(Exception):
     """
 
 
+class StillSealed(Undecodable, Permanent):
+    """Report a payload that cannot be opened: its key has been erased or is not known here; no attempt can do better."""
+
+
 class StoreError(SagaError):
     """Be the base of what a store reports."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import anyio
 import psycopg
@@ -18,6 +19,9 @@ from outbox.postgres.states import ENDED_INSIDE, Origin, Reported, is_lost, mean
 from saga.errors import SettingsError, StoreError, StoreUnavailable
 
 UNWIND_SECONDS = 5.0
+
+Told: TypeAlias = tuple[str, list[dict[str, Any]]]
+"""A statement's tag and its rows."""
 
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR, TransactionStatus.ACTIVE)
 
@@ -79,7 +83,7 @@ class PsycopgLink:
         """Run statements that bring a transaction back after an error."""
 
     @abstractmethod
-    async def _run(self, sql: str, args: list[object] | None) -> tuple[str, list[dict[str, Any]]]:
+    async def _run(self, sql: str, args: list[object] | None) -> Told:
         """Run a statement and return its tag and its rows."""
 
     def _judge(self, error: psycopg.Error | OSError, origin: Origin) -> None:
@@ -106,7 +110,39 @@ class AwaitedLink(PsycopgLink):
         with anyio.move_on_after(UNWIND_SECONDS, shield=True):
             await self.execute(sql, ())
 
-    async def _run(self, sql: str, args: list[object] | None) -> tuple[str, list[dict[str, Any]]]:
+    async def _run(self, sql: str, args: list[object] | None) -> Told:
+        """Run a statement out of reach of a cancellation, which the server is told of instead.
+
+        The driver closes a connection on which it is cancelled more than once.
+        """
+        told: list[Told | Exception] = []
+        done = anyio.Event()
+        inside = anyio.CancelScope(shield=True)
+
+        async def run() -> None:
+            with inside:
+                try:
+                    told.append(await self._query(sql, args))
+                except (psycopg.Error, OSError) as error:
+                    told.append(error)
+                finally:
+                    done.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            try:
+                await done.wait()
+            except BaseException:
+                inside.deadline = anyio.current_time() + UNWIND_SECONDS
+                with anyio.CancelScope(shield=True), suppress(psycopg.Error):
+                    await self.raw.cancel_safe(timeout=UNWIND_SECONDS)
+                raise
+        (result,) = told
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def _query(self, sql: str, args: list[object] | None) -> Told:
         async with psycopg.AsyncRawCursor(self.raw, row_factory=dict_row) as cursor:
             await cursor.execute(sql.encode(), args)
             rows = await cursor.fetchall() if cursor.description is not None else []
@@ -120,7 +156,7 @@ class BlockingLink(PsycopgLink):
         """Run statements that bring a transaction back after an error."""
         await self.execute(sql, ())
 
-    async def _run(self, sql: str, args: list[object] | None) -> tuple[str, list[dict[str, Any]]]:
+    async def _run(self, sql: str, args: list[object] | None) -> Told:
         with psycopg.RawCursor(self.raw, row_factory=dict_row) as cursor:
             cursor.execute(sql.encode(), args)
             rows = cursor.fetchall() if cursor.description is not None else []

@@ -30,9 +30,9 @@ _STARTUP = ("08P01", "42704", "22023")  # a pgbouncer's and the server's own wor
 
 def translated(error: BaseException, origin: Origin, connection: Connection) -> StoreError | None:
     """Return what an error of the driver means to the runtime, None if it is nobody's business but the caller's."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        return Contended(str(error))
     if isinstance(error, asyncpg.PostgresError):
-        if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
-            return Contended(str(error))
         told = Reported(
             state=str(error.sqlstate or ""),
             text=str(error),
@@ -40,7 +40,8 @@ def translated(error: BaseException, origin: Origin, connection: Connection) -> 
             detail=str(error.detail or ""),
         )
         return meaning(told, origin)
-    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) and connection.is_closed():
+    broken = isinstance(error, asyncpg.InternalClientError)
+    if broken or (isinstance(error, asyncpg.InterfaceError) and connection.is_closed()):
         return StoreUnavailable(str(error))
     return None
 
@@ -89,6 +90,9 @@ class Link:
         if not isinstance(error, Exception):
             self.suspect = True  # cancelled: nobody knows what the server is doing
             return
+        if isinstance(error, asyncpg.InternalClientError):
+            # The server has said goodbye outside of any statement, and the connection is not closed yet.
+            self.suspect = True
         meant = translated(error, origin, self.raw)
         if meant is not None:
             raise meant from error

@@ -21,6 +21,7 @@ from saga._core.fields import (
 from saga._core.frozen import builder
 from saga._core.ids import run_path
 from saga._core.limits import DEFAULT_LIMITS, check_depth
+from saga._core.sealing import stands_in
 from saga._core.times import format_time, parse_time
 from saga._core.words import RunKey, RunStatus, UndoStatus
 from saga.errors import TooLarge, Undecodable
@@ -56,13 +57,18 @@ def fact_to_json(fact: RunFact) -> Json:
 
 def refusal_to_json(refusal: RefusalData) -> Json:
     # The payload stands as a string: embedded as an object it would come back with other bytes.
-    if len(refusal.data) > DEFAULT_LIMITS.refusal_bytes:
+    if len(refusal.data) > _most(refusal.data):
         msg = (
-            f"refusal {refusal.type} has {len(refusal.data)} bytes, at most {DEFAULT_LIMITS.refusal_bytes} "
+            f"refusal {refusal.type} has {len(refusal.data)} bytes, at most {_most(refusal.data)} "
             "are allowed: keep what explains the refusal and leave out the rest"
         )
         raise TooLarge(msg)
     return {"type": refusal.type, "data": refusal.data.decode()}
+
+
+def _most(refusal: bytes) -> int:
+    # A sealed payload is larger than what is in it.
+    return DEFAULT_LIMITS.sealed_refusal_bytes if stands_in(refusal) else DEFAULT_LIMITS.refusal_bytes
 
 
 def fact_from_json(entry: object) -> RunFact:
@@ -104,8 +110,8 @@ def read_refusal(body: Json) -> RefusalData | None:
     refusal = as_object(body["refusal"], "refusal")
     text: object = refusal.get("data")
     data = text.encode() if type(text) is str else b""
-    if not 0 < len(data) <= DEFAULT_LIMITS.refusal_bytes:
-        msg = f"refusal.data must be a string of JSON, at most {DEFAULT_LIMITS.refusal_bytes} bytes"
+    if not 0 < len(data) <= _most(data):
+        msg = f"refusal.data must be a string of JSON, at most {_most(data)} bytes"
         raise Undecodable(msg)
     check_depth(data, DEFAULT_LIMITS.depth)
     try:

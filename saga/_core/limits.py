@@ -14,7 +14,8 @@ class Limits:
 
     `headers` counts them, `header_bytes` sums names and values. `attribute_bytes` bounds one CloudEvents
     attribute, so that every ID fits into a database index. `depth` counts nested JSON arrays and
-    objects. `branches` is the widest fan-out. `refusal_bytes` bounds a refusal's payload.
+    objects. `branches` is the widest fan-out. `refusal_bytes` bounds a refusal's payload,
+    `sealed_refusal_bytes` what stands for it where it is sealed.
     """
 
     value_bytes: int = 1024 * 1024
@@ -24,6 +25,7 @@ class Limits:
     depth: int = 64
     branches: int = 1024
     refusal_bytes: int = 1024
+    sealed_refusal_bytes: int = 2048
 
 
 DEFAULT_LIMITS = Limits()

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 import anyio
 
+from saga._core.batch import Batch, Runs
 from saga._core.definition import Handler, ServiceDefinition
 from saga._core.events import Refusal
 from saga._core.run import Run
@@ -114,6 +115,8 @@ class Calls:
         return watched
 
     async def _call(self, name: str, handler: Handler, args: Sequence[Any]) -> Any:
+        if args and isinstance(args[-1], Runs):
+            return await self._call_for_all(name, handler, args[0], args[-1])
         run = next((arg for arg in args if isinstance(arg, Run)), None)
         saga_id, branch = (run.saga_id, run.branch) if run is not None else ("", "")
         self.counts[name] = self.counts.get(name, 0) + 1
@@ -122,6 +125,27 @@ class Calls:
                 return found
         self._called.add((name, saga_id, branch))
         return await handler(*args)
+
+    async def _call_for_all(self, name: str, handler: Handler, events: Batch[Any], runs: Runs) -> Batch[Any]:
+        """Call a step that takes a batch for those that no fault lets refuse; it counts once for each event."""
+        self.counts[name] = self.counts.get(name, 0) + len(runs)
+        armed_here = [armed for armed in self._armed if armed.fault.step == name]
+        results: list[Any] = [None] * len(runs)
+        for place, run in enumerate(runs):
+            for armed in armed_here:
+                if isinstance(armed.fault, Refuse) and results[place] is None:
+                    results[place] = self._refused(armed, armed.fault.refusal, run.saga_id, run.branch)
+        left = [place for place, result in enumerate(results) if result is None]
+        if left:
+            chosen = Runs(runs=tuple(runs[place] for place in left), lead=runs.lead)
+            args = (Batch(events[place] for place in left), chosen)
+            for armed in armed_here:
+                if not isinstance(armed.fault, Refuse):
+                    await self._struck(armed, handler, args, "", "")
+            self._called |= {(name, run.saga_id, run.branch) for run in chosen}
+            for place, result in zip(left, await handler(*args), strict=True):
+                results[place] = result
+        return Batch(results)
 
     async def _struck(
         self, armed: _Armed, handler: Handler, args: Sequence[Any], saga_id: str, branch: str

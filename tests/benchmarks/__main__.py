@@ -170,7 +170,7 @@ def main() -> None:
     ):
         servers = Servers(kafka=kafka, postgres=postgres)
         warm(servers)
-        well = measure(servers, chosen, rounds, 0.7 if given.quick else 2.0)
+        well = measure(servers, chosen, rounds, 0.5 if given.quick else 2.0)
     sys.exit(0 if well else 1)
 
 

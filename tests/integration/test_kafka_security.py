@@ -17,7 +17,7 @@ from saga.ports import TopicSpec, Transport
 from tests.contracts.transport_contract import Bench, accepted, after, collect, group, member, messages, topic, values
 from tests.testbed.secure import PASSWORDS, LocalSecureKafka
 from transports import open_transport
-from transports.kafka import KafkaSettings, KafkaTransport, Mechanism, Security
+from transports.kafka import KafkaSettings, KafkaTransport, Mechanism, Security, subscription
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
@@ -221,8 +221,9 @@ async def test_a_password_never_reaches_the_log(
 
 
 async def test_a_password_changed_under_running_clients_ends_in_its_reason(
-    kafka_secure: LocalSecureKafka, tmp_path: Path
+    kafka_secure: LocalSecureKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(subscription, "_LOOK_EVERY_SECONDS", 0.5)
     file = tmp_path / "password"
     file.write_text(PASSWORDS["carol"])
     settings = sasl(kafka_secure, user="carol", password="", password_file=str(file), mechanism=Mechanism.PLAIN)

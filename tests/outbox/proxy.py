@@ -24,6 +24,7 @@ class Proxy:
         self.at = b"COMMIT\x00"
         self.sent = 0
         self.url = ""
+        self._clients: set[ByteStream] = set()
 
     @asynccontextmanager
     async def serve(self) -> AsyncGenerator[Proxy]:
@@ -35,7 +36,19 @@ class Proxy:
             yield self
             tasks.cancel_scope.cancel()
 
+    async def say(self, data: bytes) -> None:
+        """Send something to every client that no server has sent."""
+        for client in self._clients:
+            await client.send(data)
+
     async def _handle(self, client: ByteStream) -> None:
+        self._clients.add(client)
+        try:
+            await self._serve(client)
+        finally:
+            self._clients.discard(client)
+
+    async def _serve(self, client: ByteStream) -> None:
         assert self._parts.hostname is not None
         assert self._parts.port is not None
         server = await anyio.connect_tcp(self._parts.hostname, self._parts.port)

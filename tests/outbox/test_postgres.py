@@ -313,6 +313,20 @@ async def test_a_restart_is_unavailable_and_then_works_again(postgres: Postgres)
     await postgres.drop_database(url)
 
 
+async def test_a_goodbye_outside_of_any_statement_is_unavailable(bench: PostgresBench) -> None:
+    fields = b"SFATAL\x00C57P05\x00Midle for too long\x00\x00"
+    goodbye = b"E" + (len(fields) + 4).to_bytes(4) + fields
+    saga = saga_id()
+    async with Proxy(bench.url).serve() as proxy, PostgresStore(proxy.url, settings=SMALL) as store:
+        with pytest.raises(StoreUnavailable):
+            async with store.unit(claim(saga)) as unit:
+                await unit.read([saga], [])
+                await proxy.say(goodbye)
+                await anyio.wait_all_tasks_blocked()
+                await unit.write(Changes(insert_runs=(run(saga),)))
+        await put(store, Changes(insert_runs=(run(saga),)), saga)
+
+
 @pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER])
 async def test_a_connection_lost_in_commit_is_unknown_and_the_row_tells(bench: PostgresBench, cut: Cut) -> None:
     saga = saga_id()

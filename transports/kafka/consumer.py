@@ -20,7 +20,7 @@ from transports.kafka.settings import KafkaSettings, connection
 from transports.kafka.waits import closed, cut_off
 
 # How long a handler may take is not the transport's to say: a member stays while its loop sends heartbeats.
-_NEVER_MILLISECONDS = 300_000
+_NEVER_MILLISECONDS = 2**31 - 1
 _made = builder(Delivery)
 
 Listener = Callable[[frozenset[TopicPartition]], Awaitable[None]]
