@@ -127,7 +127,7 @@ class Expected:
     async def _ask(self, due: Sequence[_Open]) -> None:
         try:
             # As they are stored: the numbers of rows that were rolled back are used again by SQLite.
-            rows = await self._store.committed(sorted(set().union(*(each.seqs for each in due))))
+            rows = await self._store.committed(sorted({seq for each in due for seq in each.seqs}))
         except StoreError:
             rows = ()
         seen = {row.seq for row in rows}

@@ -9,7 +9,7 @@ from saga._core.batch import Batch, Runs
 from saga._core.breaker_settings import Breaker
 from saga._core.declare import Service
 from saga._core.definition import Dependency, Saga, TurnDown
-from saga._core.events import Event, Refusal
+from saga._core.events import PII, Event, Refusal, Secret
 from saga._core.locks import EntityLock, Otherwise
 from saga._core.receive import Receive
 from saga._core.retry import Retry
@@ -35,6 +35,7 @@ from saga.errors import (
     SagaError,
     SchemaMismatch,
     SettingsError,
+    StillSealed,
     StoreError,
     StoreUnavailable,
     TooLarge,
@@ -49,6 +50,7 @@ from saga.errors import (
 __all__ = [
     "NOTHING",
     "NOT_FOUND",
+    "PII",
     "Batch",
     "Breaker",
     "Cause",
@@ -85,11 +87,13 @@ __all__ = [
     "Saga",
     "SagaError",
     "SchemaMismatch",
+    "Secret",
     "Service",
     "SettingsError",
     "Start",
     "Step",
     "StepKind",
+    "StillSealed",
     "StoreError",
     "StoreUnavailable",
     "TooLarge",

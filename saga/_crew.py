@@ -15,9 +15,10 @@ from outbox.inboxes import Inboxes, InboxPruner
 from outbox.relay import Relay
 from saga._core.declare import Service
 from saga._core.definition import ServiceDefinition
+from saga._core.limits import DEFAULT_LIMITS
 from saga._core.receive import Receive
 from saga._core.start import Start
-from saga._keeping import Keeping
+from saga._keeping import Keeping, leave
 from saga._runtime.capping import RowCapWatch
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
@@ -25,10 +26,13 @@ from saga._runtime.fleet import Fleet, FleetJudge
 from saga._runtime.participant import Participant
 from saga._runtime.planbook import PlanBook
 from saga._runtime.receiver import EventReceiver
+from saga._runtime.sealed_store import SealedStore
+from saga._runtime.sealed_transport import SealedTransport
+from saga._runtime.sealing import Sealing
 from saga._runtime.starter import SagaStarter
 from saga._runtime.supervise import supervised
 from saga.desk import SagaDesk
-from saga.ports import CoordinationStore, Store, Tracer, Transport
+from saga.ports import CoordinationStore, ParticipantStore, Store, Tracer, Transport
 from transports.memory import MemoryTransport
 
 
@@ -45,6 +49,7 @@ class Post:
     fleet: Fleet
     keeping: Keeping = field(default_factory=Keeping)
     caps: RowCapWatch = field(default_factory=RowCapWatch)
+    sealing: Sealing | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,12 +79,20 @@ class Crew:
         post = self.post
         declared: Mapping[str, Service] = {service.name: service for service in services}
         refusals = {cls.wire_type: cls for d in definitions for step in d.steps for cls in step.refuses}
+        hand_over, expect = post.keeping.hand_over(relay), post.keeping.expect(relay)
+        transport, limits = post.transport, DEFAULT_LIMITS
+        kept: ParticipantStore = store
+        if post.sealing is not None:
+            kept = SealedStore(store, post.sealing, hand_over=hand_over, expect=expect)
+            transport, limits = SealedTransport(transport, post.sealing), post.sealing.limits
+            hand_over = expect = leave  # the store does it, with rows as they are stored
         for definition in definitions:
             context = ServiceContext(
                 definition=definition,
-                store=store,
-                hand_over=post.keeping.hand_over(relay),
-                expect=post.keeping.expect(relay),
+                store=kept,
+                hand_over=hand_over,
+                expect=expect,
+                limits=limits,
                 plans=post.book,
                 tracer=post.tracer,
                 rng=post.rng,
@@ -90,7 +103,7 @@ class Crew:
                 caps=post.caps,
             )
             self.contexts[definition.name] = context
-            self.participants.append(Participant(context, post.transport, post.slot))
+            self.participants.append(Participant(context, transport, post.slot))
             self._bind(declared[definition.name], context)
 
     def _bind(self, service: Service, context: ServiceContext) -> None:

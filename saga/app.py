@@ -33,6 +33,7 @@ from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
 from saga._runtime.fleet import Fleet
 from saga._runtime.outgrown import MissingSteps, check_outgrown
 from saga._runtime.planbook import PlanBook, follow_plans, publish_plans, wait_for_plans
+from saga._runtime.sealing import ClaimCheck, Sealing
 from saga._runtime.starter import SagaHandle
 from saga._runtime.stations import topic_specs
 from saga._runtime.supervise import bare, supervised
@@ -40,6 +41,7 @@ from saga._runtime.tracing import NullTracer, TracedPublisher
 from saga.desk import SagaDesk
 from saga.errors import NotRunning, SettingsError
 from saga.ports import CoordinationStore, Publisher, Store, Tracer, Transport
+from saga.ports.sealing import PayloadCodec
 from saga.telemetry import open_tracer
 
 log = logging.getLogger("saga")
@@ -70,7 +72,8 @@ class App:
     files up to date when the app comes up. `missing_steps` says what to do when sagas are open that need
     steps which the code of a service no longer has. `retention` says how long rows are kept, `row_caps` how many
     open ones there may be before starts are refused, and `publishing` who publishes: the relay here, or a connector
-    that reads PostgreSQL's log.
+    that reads PostgreSQL's log. With a `codec` no payload lies or travels in clear; with `claim_check` large ones lie
+    beside the messages.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class App:
         retention: Retention | None = None,
         row_caps: RowCaps | None = None,
         publishing: Publishing = Publishing.RELAY,
+        codec: PayloadCodec | None = None,
+        claim_check: ClaimCheck | None = None,
     ) -> None:
         """Check the declarations; raises DeclarationError, SettingsError. Nothing is opened yet."""
         if services and store is None:
@@ -117,6 +122,7 @@ class App:
         self._keeping = Keeping(
             retention=retention or Retention(), row_caps=row_caps or RowCaps(), publishing=publishing
         )
+        self._sealing = Sealing(codec, claim_check) if codec is not None or claim_check is not None else None
         # Full jitter only: nothing here has to be unguessable, but two processes must not draw alike.
         self._rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
@@ -203,6 +209,7 @@ class App:
                 fleet=Fleet(self._slot),
                 keeping=self._keeping,
                 caps=self._keeping.watch(),
+                sealing=self._sealing,
             )
         )
         relay = Relay(store, publisher, owner=self._owner, keyed=store) if store is not None else None
@@ -215,6 +222,8 @@ class App:
             crew.relays.append(coordinator_relay)
         crew.start(tasks, store)
         await self._keeping.start(tasks, self._rng, store, coordination, crew.post.caps)
+        if self._sealing is not None and self._sealing.ages:
+            tasks.start_soon(supervised, "blobs", self._sealing.prune, self._rng)
         self._watch(tasks, crew, publisher, announcer)
 
     def _watch(self, tasks: TaskGroup, crew: Crew, publisher: Publisher, announcer: Announcer) -> None:

@@ -98,7 +98,7 @@ class Permanent(Exception):
 
 
 class StillSealed(Undecodable, Permanent):
-    """Report a payload that cannot be opened: its key has been erased or is not known here; no attempt can do better."""
+    """Report a payload that cannot be opened: its key is erased or not known here; no attempt can do better."""
 
 
 class StoreError(SagaError):

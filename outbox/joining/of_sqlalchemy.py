@@ -118,9 +118,9 @@ def _is_open(raw: Any) -> bool:
 
 
 def _opening(raw: Any) -> str:
-    """Return what makes a driver begin: sqlite3 begins with a write only, in autocommit not even then."""
-    is_sqlite = isinstance(raw, sqlite3.Connection) and raw.isolation_level is not None
-    return f"begin {raw.isolation_level}" if is_sqlite else "select 1"
+    """Return what makes a driver begin: sqlite3 begins with a write only, and in autocommit not even then."""
+    # At once for writing: a transaction that has only read loses to whoever has written since.
+    return "begin immediate" if isinstance(raw, sqlite3.Connection) and raw.isolation_level is not None else "select 1"
 
 
 def door(connection: Any) -> AwaitedDoor | BlockingDoor | None:

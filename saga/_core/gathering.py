@@ -18,6 +18,7 @@ from saga._core.rows import RunRow
 from saga._core.versions import planned_type
 from saga._core.words import RunKey, Takes
 
+GATHERED_TYPE = "saga.gathered"
 Gathered = dict[str, dict[str, list[str]]]
 
 
@@ -54,7 +55,7 @@ def gather(topology: Topology, step: PlanStep, run: RunRow, received: Received) 
         found.setdefault(event, {})[received.branch] = [received.type, received.payload.decode()]
     causes = run.causes if received.cause in run.causes else (*run.causes, received.cause)
     stored = orjson.dumps(found, option=orjson.OPT_SORT_KEYS)
-    return replace(run, input=stored, input_type="saga.gathered", causes=causes)
+    return replace(run, input=stored, input_type=GATHERED_TYPE, causes=causes)
 
 
 def is_gathered(step: PlanStep, run: RunRow) -> bool:

@@ -13,6 +13,8 @@ from hashlib import sha256
 from saga._core.envelope import Delivery
 from saga.errors import StillSealed, Undecodable
 
+BLOB_LOOKS = 8
+"""How often a blob that is not there is looked for again, over a bit more than a minute."""
 _SEALED, _BLOB = b"saga-sealed.v1.", b"saga-blob.v1."
 _MARKS = (b'"' + _SEALED, b'"' + _BLOB)
 _SEALED_FORM = re.compile(
@@ -54,7 +56,7 @@ class Opened(Delivery):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unopened(Delivery):
-    """Be a delivery that nobody here can open now, and why; `blob` names the blob that is not there, perhaps not yet."""
+    """Be a delivery that nobody here can open now, and why; `blob` names a blob that is not there, perhaps not yet."""
 
     why: str
     blob: str = ""
@@ -97,6 +99,13 @@ def read_place(value: bytes) -> SealedPayload | BlobReference:
     if blob is None:
         raise Undecodable("what stands for a sealed payload, or for one in a blob, cannot be read")
     return BlobReference(key=blob[1].decode(), digest=blob[2].decode(), length=int(blob[3]))
+
+
+def pause_for_blob(delivery: Delivery, tried: int) -> float | None:
+    """Return after how many seconds to look again for the blob of a delivery; None: not any more, or not for that."""
+    if not isinstance(delivery, Unopened) or not delivery.blob or tried > BLOB_LOOKS:
+        return None
+    return min(30.0, 0.5 * 2.0 ** (tried - 1))
 
 
 def key_gone(key_id: str) -> StillSealed:

@@ -11,6 +11,7 @@ from saga._core.budget import deadline_of
 from saga._core.definition import Binding, CompensationDefinition, StepDefinition
 from saga._core.doubt import Memory, Question
 from saga._core.ids import idempotency_key
+from saga._core.limits import Limits
 from saga._core.plan import Topology
 from saga._core.rows import RunRow
 from saga._core.run import Run
@@ -47,7 +48,9 @@ def memory_of(called: StepDefinition | CompensationDefinition, lease_seconds: fl
     return Memory(max_in_flight=begins_within + called.dependency.max_in_flight, key_ttl=called.dependency.key_ttl)
 
 
-async def ask(tracer: Tracer, topology: Topology, step: StepDefinition, hold: Hold, question: Question) -> Heard | None:
+async def ask(
+    tracer: Tracer, topology: Topology, step: StepDefinition, hold: Hold, question: Question, limits: Limits
+) -> Heard | None:
     """Make the call, or ask the probe, and return what was heard; None when the run was lost meanwhile."""
     run = hold.run
     asked = "confirm" if question is Question.PROBE else "call"
@@ -66,7 +69,7 @@ async def ask(tracer: Tracer, topology: Topology, step: StepDefinition, hold: Ho
             with hold.call:
                 raw = await call(handler, bindings, values, given, step.timeout_seconds)
                 outcome = CallOutcome.ANSWERED
-                heard = _heard(raw, step, question)
+                heard = _heard(raw, step, question, limits)
         except Exception as error:  # noqa: BLE001 - the user's code, or what it has returned: the attempt counts
             trouble = error if isinstance(error, HandlerTrouble) else HandlerTrouble(error)
             span.fail(trouble.error)
@@ -88,8 +91,8 @@ def _given(topology: Topology, run: RunRow, question: Question) -> Run:
     )
 
 
-def _heard(raw: object, step: StepDefinition, question: Question) -> Heard:
+def _heard(raw: object, step: StepDefinition, question: Question, limits: Limits) -> Heard:
     if question is Question.PROBE and isinstance(raw, NotFound):
         return Heard(answer=raw, outcome=CallOutcome.ANSWERED)
-    result, answer = answer_in(raw, step)
+    result, answer = answer_in(raw, step, limits)
     return Heard(answer=answer, result=result, outcome=CallOutcome.ANSWERED)

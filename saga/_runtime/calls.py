@@ -148,7 +148,8 @@ class Caller:
         asked = question(taken, memory, probed=step.confirm is not None)
         heard: Heard | None = None
         if asked is not Question.NONE:
-            heard = await ask(self._context.tracer, topology, step, hold, asked)
+            context = self._context
+            heard = await ask(context.tracer, topology, step, hold, asked, context.limits)
             if heard is None:
                 return  # lost: whoever has taken the run over finds out
         self._called(hold.run, heard.outcome if heard else None)

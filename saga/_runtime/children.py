@@ -91,22 +91,20 @@ async def parent_turn(
     if waits_for_child(run) and item.outcome.ending is Ending.COMPLETED:
         assert ended is not None
         plan = topology.plan
-        emitted = await _completed(context.step(plan.saga, plan.version, run.step), unit, run, ended, outgoing)
+        emitted = await _completed(context, context.step(plan.saga, plan.version, run.step), unit, run, ended, outgoing)
     turn = child_ended(run, item.outcome, emitted, now)
     return run, topology, replace(turn, published=tuple(outgoing.rows))
 
 
 async def _completed(
-    step: StepDefinition, unit: UnitOfWork, run: RunRow, ended: Ended, outgoing: Publishing
+    context: ServiceContext, step: StepDefinition, unit: UnitOfWork, run: RunRow, ended: Ended, outgoing: Publishing
 ) -> Emitted:
     if step.child is None or step.child.completed is None:
         return Emitted(type="", payload=b"")
-    given = Run(
-        saga_id=run.saga_id, step=run.step, branch=run.branch, tenant=run.tenant, door=unit, outgoing=outgoing
-    )
+    given = Run(saga_id=run.saga_id, step=run.step, branch=run.branch, tenant=run.tenant, door=unit, outgoing=outgoing)
     bindings = (Binding.INPUT, Binding.RUN)
     raw = await call(step.child.completed, bindings, {Binding.INPUT: ended}, given, step.timeout_seconds)
-    _, answer = answer_in(raw, step)
+    _, answer = answer_in(raw, step, context.limits)
     assert isinstance(answer, Emitted)
     return answer
 

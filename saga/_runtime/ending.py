@@ -15,6 +15,7 @@ from saga._core.frozen import replace
 from saga._core.records import decode_outcome, encode_outcome
 from saga._core.rows import RunRow
 from saga._core.run import Ended, Run
+from saga._core.sealing import misread
 from saga._core.upcasting import read_payload
 from saga._core.words import Ending
 from saga._runtime.children import parent_turn
@@ -129,5 +130,8 @@ def _typed(refusal: RefusalData | None, known: Mapping[str, type[Refusal]]) -> R
 
 
 def _ended(context: ServiceContext, start: StartDefinition, row: RunRow, outcome: Outcome) -> Ended:
-    event = read_payload(start.event, row.result_type, row.result or b"{}", start.upcasters)
+    try:
+        event = read_payload(start.event, row.result_type, row.result or b"{}", start.upcasters)
+    except (ValidationError, Undecodable) as error:
+        raise misread(error, row.result) from error
     return ended_of(event, row, outcome, context.refusals)

@@ -15,7 +15,7 @@ from saga._core.definition import Binding, Bindings, Handler, StepDefinition
 from saga._core.events import Event, Refusal
 from saga._core.gathering import array_of
 from saga._core.ids import idempotency_key
-from saga._core.limits import DEFAULT_LIMITS
+from saga._core.limits import DEFAULT_LIMITS, Limits
 from saga._core.rows import RunRow
 from saga._core.run import Database, Door, Outgoing, Run, SessionTurn, session_of
 from saga._core.words import UndoStatus
@@ -170,7 +170,7 @@ Result = Event | list[Event] | Refusal | None
 """What a handler may return."""
 
 
-def answer_in(result: Any, step: StepDefinition) -> tuple[Result, Emitted | Refused]:
+def answer_in(result: Any, step: StepDefinition, limits: Limits) -> tuple[Result, Emitted | Refused]:
     """Return a handler's result, and the answer it makes, if its annotation allows it and it fits on the wire.
 
     Raises HandlerTrouble. An answer that emits nothing has an empty type.
@@ -180,15 +180,15 @@ def answer_in(result: Any, step: StepDefinition) -> tuple[Result, Emitted | Refu
         return None, Emitted(type="", payload=b"")
     if isinstance(result, list):
         elements = _checked_list(cast("list[Any]", result), step)  # type: ignore[redundant-cast]  # pyright needs it
-        payloads = [_payload_in(element, step) for element in elements]
+        payloads = [_payload_in(element, step, limits) for element in elements]
         assert step.fan_out is not None
         answer = Emitted(type=step.fan_out.wire_type, payload=array_of(payloads), fan_out=len(payloads))
         return elements, answer
     kind = type(result)
     if kind is not step.fan_out and kind in step.emits:
-        return result, Emitted(type=kind.wire_type, payload=_payload_in(result, step))
+        return result, Emitted(type=kind.wire_type, payload=_payload_in(result, step, limits))
     if kind in step.refuses:
-        return result, Refused(type=kind.wire_type, payload=_payload_in(result, step))
+        return result, Refused(type=kind.wire_type, payload=_payload_in(result, step, limits))
     kinds = (*(event for event in step.emits if event is not step.fan_out), *step.refuses)
     listed = [] if step.fan_out is None else [f"list[{step.fan_out.__qualname__}]"]
     allowed = listed + [cls.__qualname__ for cls in kinds] + ["None"] * silent
@@ -196,7 +196,7 @@ def answer_in(result: Any, step: StepDefinition) -> tuple[Result, Emitted | Refu
     raise HandlerTrouble(DeclarationError(msg))
 
 
-def started_event(result: Any, step: StepDefinition) -> Event:
+def started_event(result: Any, step: StepDefinition, limits: Limits) -> Event:
     """Return the start event of a child saga if that is what its step has returned; raises HandlerTrouble."""
     assert step.child is not None
     if type(result) is not step.child.event:
@@ -204,7 +204,7 @@ def started_event(result: Any, step: StepDefinition) -> Event:
         msg = f"{step.name} returned {found}; it starts {step.child.saga} with {step.child.event.__qualname__}"
         raise HandlerTrouble(DeclarationError(msg))
     event: Event = result
-    _payload_in(event, step)
+    _payload_in(event, step, limits)
     return event
 
 
@@ -224,8 +224,8 @@ def _checked_list(result: list[Any], step: StepDefinition) -> list[Event]:
     return result
 
 
-def _payload_in(result: Event | Refusal, step: StepDefinition) -> bytes:
-    limit = DEFAULT_LIMITS.refusal_bytes if isinstance(result, Refusal) else DEFAULT_LIMITS.value_bytes
+def _payload_in(result: Event | Refusal, step: StepDefinition, limits: Limits) -> bytes:
+    limit = limits.refusal_bytes if isinstance(result, Refusal) else limits.value_bytes
     try:
         payload = payload_of(result)
     except Exception as error:  # serializers are the user's code too

@@ -12,6 +12,7 @@ from saga._core.definition import Binding, InputDefinition, StepDefinition
 from saga._core.events import Event
 from saga._core.gathering import Payloads, elements_of, gathered_of
 from saga._core.rows import RunRow
+from saga._core.sealing import misread
 from saga._core.upcasting import read_one_of, read_payload
 from saga._core.versions import version_of
 from saga._core.words import Takes
@@ -49,7 +50,7 @@ def inputs_of_run(step: StepDefinition, run: RunRow) -> Values:
         gathered = gathered_of(run)
         return {number: _joined(step, taken, gathered) for number, taken in enumerate(step.inputs)}
     except (ValidationError, Undecodable) as error:
-        raise HandlerTrouble(error) from error
+        raise HandlerTrouble(misread(error, run.input)) from error
 
 
 def _joined(step: StepDefinition, taken: InputDefinition, gathered: Mapping[str, Payloads]) -> Event | list[Event]:
@@ -76,4 +77,4 @@ def result_of_run(step: StepDefinition, run: RunRow) -> Result:
             return read_one_of(step.emits, run.result_type, payload, step.upcasters)
         return [read_one_of(step.emits, run.result_type, element, step.upcasters) for element in elements_of(payload)]
     except (ValidationError, Undecodable) as error:
-        raise HandlerTrouble(error) from error
+        raise HandlerTrouble(misread(error, payload)) from error

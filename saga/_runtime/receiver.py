@@ -12,7 +12,7 @@ import anyio
 from saga._core import emit
 from saga._core.events import Event
 from saga._core.frozen import replace
-from saga._core.limits import DEFAULT_LIMITS, check_outgoing
+from saga._core.limits import check_outgoing
 from saga._core.plan import Topology
 from saga._core.receive import Receive
 from saga._core.relay import messages_of
@@ -102,7 +102,7 @@ class EventReceiver:
             topology = self._context.plans.topology(row.plan) or new.topology
             outbox = emit.ended_run(row, topology.plan, seen.now, row.traceparent)
             for message in messages_of(outbox[0]):
-                check_outgoing(message, DEFAULT_LIMITS)
+                check_outgoing(message, self._context.limits)
             seqs = await unit.write(Changes(insert_runs=(row,), outbox=outbox))
         return [replace(out, seq=seq) for out, seq in zip(outbox, seqs, strict=True)]
 

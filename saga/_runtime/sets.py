@@ -53,7 +53,7 @@ async def run_set(
             return
         for (item, row), raw in zip(begun, await _results(unit, writing, begun), strict=True):
             try:
-                _, answer = answer_in(raw, item.step)
+                _, answer = answer_in(raw, item.step, context.limits)
             except HandlerTrouble as trouble:
                 raise SetTrouble([item for item, _ in begun], trouble) from trouble
             ended = concluded(row, answer, writing.now)

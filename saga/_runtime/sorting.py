@@ -17,6 +17,7 @@ from saga._core.intake import Bury, Obey, Park, React, Settle, Skip, sort_messag
 from saga._core.plan import Topology
 from saga._core.records import decode_outcome
 from saga._core.rows import DeliveryRow
+from saga._core.sealing import misread, pause_for_blob
 from saga._core.upcasting import reads
 from saga._core.words import Kind, Reason
 from saga._runtime.context import ServiceContext
@@ -80,7 +81,7 @@ def _sorted(context: ServiceContext, envelope: Envelope, delivery: Delivery, row
             try:
                 yield from _bound(context, envelope, delivery, row, topology, verdict)
             except (Undecodable, ValidationError) as error:
-                yield _dead(context, delivery, row, envelope, misfit_text(error))
+                yield _unread(context, delivery, row, envelope, error)
         case _:
             assert_never(verdict)
 
@@ -176,7 +177,7 @@ def _along(context: ServiceContext, envelope: Envelope, delivery: Delivery, rout
     try:
         events = [wanted.model_validate_json(envelope.payload) for _, _, wanted in route.steps]
     except ValidationError as error:
-        yield _dead(context, delivery, None, envelope, misfit_text(error))
+        yield _unread(context, delivery, None, envelope, error)
         return
     for (plan_step, step, _), event in zip(route.steps, events, strict=True):
         yield _step_item(
@@ -249,6 +250,29 @@ def _dead(
         message_id=envelope.id if envelope is not None else "",
         attempt=row.attempt + 1 if row is not None else 0,
         error=reason,
+    )
+
+
+def _unread(
+    context: ServiceContext, delivery: Delivery, row: DeliveryRow | None, envelope: Envelope, error: Exception
+) -> AsideItem:
+    """Return a delivery whose payload cannot be read: a dead letter, or one that waits for its blob."""
+    reason = misfit_text(misread(error, envelope.payload, delivery))
+    tried = row.attempt + 1 if row is not None else 1
+    pause = pause_for_blob(delivery, tried)
+    if pause is None:
+        return _dead(context, delivery, row, envelope, reason)
+    return AsideItem(
+        delivery=delivery,
+        row=row,
+        reason=Reason.RETRY,
+        saga_id=envelope.saga_id,
+        steps=(row.step if row is not None else "",),
+        message_id=envelope.id,
+        attempt=tried,
+        first_at=row.first_at if row is not None else None,
+        error=reason,
+        delay_seconds=pause,
     )
 
 

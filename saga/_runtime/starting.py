@@ -10,7 +10,7 @@ import anyio
 from pydantic import ValidationError
 
 from saga._core import emit
-from saga._core.limits import DEFAULT_LIMITS, check_outgoing
+from saga._core.limits import check_outgoing
 from saga._core.plan import Topology
 from saga._core.relay import messages_of
 from saga._core.rows import Changes, OutboxRow, RunId, RunRow, numbered
@@ -143,7 +143,7 @@ class StartWriter:
         )
         outbox = emit.ended_run(row, plan, now, new.traceparent)
         for message in messages_of(outbox[0]):
-            check_outgoing(message, DEFAULT_LIMITS)
+            check_outgoing(message, self._context.limits)
         return row, outbox
 
     def _check_same(self, known: RunRow, new: NewStart) -> None:

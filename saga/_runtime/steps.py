@@ -31,6 +31,7 @@ from saga._runtime.pending import PendingWork
 from saga._runtime.publishing import publishing_of
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
+from saga.errors import StillSealed
 from saga.ports import SpanKind, UnitOfWork
 
 log = logging.getLogger("saga")
@@ -220,11 +221,12 @@ async def _run_local(
         raw = await call_within(writing.scope, step.handler, step.bindings, values, run, step.timeout_seconds)
         locking.check()
         if step.child is not None:
-            waiting, start, outbox = start_child(context, step, row, started_event(raw, step), writing.now)
+            event = started_event(raw, step, context.limits)
+            waiting, start, outbox = start_child(context, step, row, event, writing.now)
             writing.put(start)
             writing.outbox.extend([*outgoing.rows, *outbox])
             return waiting
-        result, answer = answer_in(raw, step)
+        result, answer = answer_in(raw, step, context.limits)
     except HandlerTrouble as trouble:
         locking.check(trouble)
         raise_if_store(trouble)
@@ -246,6 +248,11 @@ def give_up(
 ) -> None:
     """Write the refusal, the next attempt or the failure of an item that was tried alone and rolled back."""
     if isinstance(item, EndItem):
+        if isinstance(reason, HandlerTrouble) and isinstance(reason.error, StillSealed):
+            # Nobody will ever read what the saga was started with: whoever waits for its end is a person now.
+            context.count("dead")
+            writing.set_aside(context, item, Reason.DEAD, attempt=tries_of(item) + 1, error=str(reason.error))
+            return
         _tried_again(context, writing, item, END_RETRY, Promise.MUST_SUCCEED, reason)
         return
     known = seen.runs.get(item.run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from saga._core.envelope import Delivery, Envelope
 from saga._core.inbox import inbox_day, message_name
 from saga._core.limits import check_depth
 from saga._core.rows import DeliveryRow
+from saga._core.sealing import misread, pause_for_blob
 from saga._core.upcasting import read_payload, reads
 from saga._core.versions import version_of
 from saga._core.words import Reason
@@ -103,8 +105,12 @@ def _bound(
         check_depth(envelope.payload, context.limits.depth)
         event = read_payload(subscriber.event, envelope.type, envelope.payload, subscriber.upcasters)
     except (Undecodable, ValidationError) as error:
+        why, tried = misfit_text(misread(error, envelope.payload, delivery)), row.attempt + 1 if row is not None else 1
+        if (pause := pause_for_blob(delivery, tried)) is not None:
+            later = _aside(envelope, delivery, row, Reason.RETRY, (subscriber.name,), why, day)
+            return replace(later, attempt=tried, delay_seconds=pause)
         context.count("dead")
-        return _aside(envelope, delivery, row, Reason.DEAD, (subscriber.name,), misfit_text(error), day)
+        return _aside(envelope, delivery, row, Reason.DEAD, (subscriber.name,), why, day)
     return PlainItem(envelope=envelope, delivery=delivery, row=row, subscriber=subscriber, event=event, day=day)
 
 

@@ -20,7 +20,8 @@ class HandlerTrouble(Exception):
 def text_of(error: BaseException) -> str:
     """Return what an error says; its text is the user's code too."""
     try:
-        return str(error)
+        # A misfit in the user's own code says the values; nothing of them may end up in a row or a report.
+        return misfit_text(error) if isinstance(error, ValidationError) else str(error)
     except Exception:  # noqa: BLE001 - the text is the user's code too
         return "(its text cannot be printed)"
 

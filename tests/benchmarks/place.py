@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -26,6 +28,12 @@ class Shape:
 
     steps: int = 4
     payload_bytes: int = 0
+
+    @property
+    def note(self) -> str:
+        """Return as many characters, which do not get smaller when a database compresses them."""
+        drawn = random.Random(self.payload_bytes).randbytes(self.payload_bytes)
+        return base64.b64encode(drawn).decode()[: self.payload_bytes]
 
 
 class Kind(StrEnum):

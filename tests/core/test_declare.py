@@ -277,6 +277,12 @@ class Recorder:
         self.calls.append((start, event, key, tenant, priority, connection))
         return self.name
 
+    def start_here(
+        self, start: Any, event: Event, *, key: str | None, tenant: str, priority: Priority, connection: Any
+    ) -> str:
+        self.calls.append((start, event, key, tenant, priority, connection))
+        return f"{self.name} here"
+
 
 @pytest.mark.anyio
 async def test_a_start_goes_to_the_app_bound_last() -> None:
@@ -290,6 +296,8 @@ async def test_a_start_goes_to_the_app_bound_last() -> None:
     place.bind(second)
     assert await place(order, key="k", tenant="t", connection="c") == "second"
     assert second.calls == [(place, order, "k", "t", Priority.NORMAL, "c")]
+    assert place.sync(order, key="k", connection="c") == "second here"
+    assert second.calls[1:] == [(place, order, "k", "", Priority.NORMAL, "c")]
     place.unbind(second)
     assert await place(order) == "first"
     assert first.calls == [(place, order, None, "", Priority.NORMAL, None)]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +20,10 @@ from anyio.abc import TaskStatus
 
 from saga._core.envelope import Message
 from saga.errors import TransportRefused, TransportUnavailable
-from saga.ports import Subscription, TopicPartition
+from saga.ports import Cleanup, Subscription, TopicPartition
 from tests.contracts.transport_contract import Bench, Seen, collect, group, member, messages, publish, topic, values
 from tests.integration.kafka_load import BATCH, Load, Worker
-from transports.kafka import KafkaSettings, KafkaTransport, subscription
+from transports.kafka import KafkaSettings, KafkaTransport, subscription, table
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka]
 
@@ -161,7 +161,8 @@ async def test_two_processes_with_one_slot_are_told(bench: Bench) -> None:
             await tasks.start(read)
             await tasks.start(read)
     (only,) = told
-    assert "another process has the slot '0', too" in only
+    assert "another process has the same slot" in only
+    assert "give every process a slot of its own" in only
 
 
 async def test_who_does_not_fetch_stays_a_member_and_takes_little_memory(bench: Bench) -> None:
@@ -221,6 +222,22 @@ async def test_a_consumer_that_stands_still_is_rebuilt(bench: Bench, monkeypatch
         await publish(bench, messages(name, 3))
         assert await values_of(one, 3) == [0, 1, 2]
     assert len(seen.assigned) == 2
+
+
+async def test_a_table_that_stands_still_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_LOOK_EVERY_SECONDS", 0.1)
+    name = await topic(bench, "still", cleanup=Cleanup.COMPACT)
+    async with bench.transport.table(name) as one:
+        inner: Any = one
+        inner._consumer._raw.pause(*inner._consumer._raw.assignment())
+        await publish(bench, messages(name, 1))
+        with anyio.fail_after(20.0), pytest.raises(TransportUnavailable, match=f"reader of '{name}' stands still"):
+            await forever(lambda: one.changes(0.1))
+
+
+async def forever(call: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await call()
 
 
 async def test_what_goes_wrong_between_two_assignments_is_raised(bench: Bench) -> None:

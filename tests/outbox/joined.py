@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import psycopg
@@ -48,7 +48,7 @@ class Caller:
 
     async def publish(self, outbox: Outbox, event: Event, **more: Any) -> str:
         """Publish as somebody with this library would."""
-        joined: Joined | JoinedSync = outbox.join(self.connection)
+        joined = cast("Joined | JoinedSync", outbox.join(self.connection))
         if isinstance(joined, Joined):
             return await joined.publish(event, **more)
         return joined.publish(event, **more)

@@ -67,9 +67,9 @@ def serve_locally(make: Callable[[], L]) -> Iterator[L]:
         pytest.fail(str(error), pytrace=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka_cluster() -> Iterator[LocalCluster]:
-    """Give a cluster of three brokers (1 GB); a test that ends one starts it again."""
+    """Give a cluster of three brokers, for one module as it takes 1 GB; a test that ends one starts it again."""
     yield from serve_locally(LocalCluster)
 
 

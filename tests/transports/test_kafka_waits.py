@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from saga._runtime.supervise import supervised
-from saga.errors import TransportUnavailable
+from saga.errors import TransportRefused, TransportUnavailable
+from transports.kafka.library import ERRORS
 from transports.kafka.waits import bounded, closed
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +26,14 @@ async def cancelled_inside() -> None:
 async def test_a_call_whose_own_task_was_cancelled_is_unavailable() -> None:
     with pytest.raises(TransportUnavailable):
         await bounded("cannot do it", cancelled_inside, 1.0)
+
+
+async def test_a_member_whose_place_is_taken_is_refused() -> None:
+    async def fenced() -> None:
+        raise ERRORS.KafkaError(repr(ERRORS.for_code(82)()))
+
+    with pytest.raises(TransportRefused, match="another process has the same slot"):
+        await bounded("cannot join", fenced, 1.0)
 
 
 async def test_closing_what_was_cancelled_inside_is_closed() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Any, cast
 
+import anyio
+
 from saga._core.envelope import Delivery, Headers
 from saga._core.frozen import builder
 from saga.errors import Revoked, TransportError, TransportUnavailable
@@ -22,6 +24,8 @@ from transports.kafka.waits import closed, cut_off
 # How long a handler may take is not the transport's to say: a member stays while its loop sends heartbeats.
 _NEVER_MILLISECONDS = 2**31 - 1
 _made = builder(Delivery)
+
+_LOOK_SECONDS = 2.0
 
 Listener = Callable[[frozenset[TopicPartition]], Awaitable[None]]
 
@@ -178,6 +182,12 @@ class Consumer:
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the next offset to be written of each partition."""
         return await self._offsets(self._raw.end_offsets, partitions)
+
+    async def ends_soon(self, partitions: Iterable[TopicPartition], what: str) -> dict[TopicPartition, int]:
+        """Return the same, or raise within 2 s and the time to find out why: a reader is not held up by a look."""
+        with anyio.move_on_after(_LOOK_SECONDS):
+            return await self.ends(partitions)
+        raise await self.reason(f"{what}: no end offsets in {_LOOK_SECONDS:g} s")
 
     async def _offsets(self, query: Any, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         wanted = {_theirs(one): one for one in partitions}

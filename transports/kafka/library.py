@@ -24,5 +24,10 @@ RESOURCE: Any = aiokafka.admin.config_resource
 ERRORS: Any = aiokafka.errors
 FETCH: Any = aiokafka.protocol.fetch
 CONNECTIONS: Any = aiokafka.conn
+# What a broker says to a static member whose place another one has taken; the library knows no such code.
+FENCED_INSTANCE_ID = 82
+ERRORS.kafka_errors.setdefault(
+    FENCED_INSTANCE_ID, type("FencedInstanceIdError", (ERRORS.BrokerResponseError,), {"errno": FENCED_INSTANCE_ID})
+)
 ASK_BROKERS: Any = aiokafka.protocol.metadata.MetadataRequest
 ASK_MECHANISMS: Any = aiokafka.protocol.admin.SaslHandShakeRequest

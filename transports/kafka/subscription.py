@@ -17,9 +17,7 @@ from transports.kafka.waits import translated
 from transports.kafka.watchdog import Seat, Watch, observe, seated, stalled
 
 _log = logging.getLogger("transports.kafka")
-_TABLE_PAGE = 1000
 _LOOK_EVERY_SECONDS = 5.0
-_LOOK_TIMEOUT_SECONDS = 2.0
 
 
 class KafkaSubscription:
@@ -138,8 +136,8 @@ class KafkaSubscription:
         if self._seat.contested:
             await self.close()
             raise TransportRefused(
-                f"group {self._group.name!r}: another process has the slot {self._group.slot!r}, too, and each takes "
-                "it from the other: give every process a slot of its own"
+                f"group {self._group.name!r}, slot {self._group.slot!r}: another process has the same slot, and each "
+                "takes it from the other: give every process a slot of its own"
             )
         if self._failure is not None:
             await self._rebuild(f"it failed: {self._failure}")
@@ -161,12 +159,13 @@ class KafkaSubscription:
                 await self._changed.wait()
 
     async def _take_over(self, partitions: frozenset[TopicPartition]) -> None:
+        consumer = self._consumer
         try:
-            if partitions and self._consumer is not None:
+            if partitions and consumer is not None:
                 with anyio.fail_after(self._settings.callback_seconds):
-                    self._consumer.seek(await self._starts(self._consumer, partitions))
+                    consumer.seek(await self._starts(consumer, partitions))
                 window_seconds = 2 * self._settings.session_seconds
-                self._seat = seated(self._seat, self._consumer.generation, time.monotonic(), window_seconds)
+                self._seat = seated(self._seat, consumer.generation, time.monotonic(), window_seconds)
             self._assigned = partitions
         except Exception as error:  # noqa: BLE001 - ours or the application's: reported by the next fetch, which joins anew
             _log.warning("group %s: taking over partitions failed", self._group.name, exc_info=error)
@@ -204,12 +203,7 @@ class KafkaSubscription:
         if not self._assigned or now_seconds - self._looked_at_seconds < _LOOK_EVERY_SECONDS:
             return
         self._looked_at_seconds = now_seconds
-        # Shorter than a query may take: a fetch is not held up by a broker that is away, it says so.
-        ends: Mapping[TopicPartition, int] | None = None
-        with anyio.move_on_after(_LOOK_TIMEOUT_SECONDS):
-            ends = await consumer.ends(self._assigned)
-        if ends is None:
-            raise await consumer.reason(f"group {self._group.name!r}: no end offsets in {_LOOK_TIMEOUT_SECONDS:g} s")
+        ends = await consumer.ends_soon(self._assigned, f"group {self._group.name!r}")
         self._watch = observe(self._watch, consumer.positions(self._assigned or ()), ends, now_seconds)
         still = stalled(self._watch, now_seconds, self._settings.stalled_after_seconds)
         if still:
@@ -220,33 +214,3 @@ class KafkaSubscription:
         await self._give_up(self._assigned or frozenset())
         await self.close()
         await self.open()
-
-
-class KafkaTable:
-    """Follow all partitions of a topic from the beginning."""
-
-    def __init__(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> None:
-        self._consumer = consumer
-        self._partitions = partitions
-
-    async def changes(self, timeout_seconds: float) -> Sequence[Delivery]:
-        """Return records since the last call, at most a page; empty after the timeout.
-
-        Raises TransportUnavailable when the reader has died: open another one.
-        """
-        await anyio.lowlevel.checkpoint()
-        deadline = anyio.current_time() + timeout_seconds
-        while True:
-            if self._consumer.dead:
-                raise TransportUnavailable("the reader of the table has died")
-            found = self._consumer.poll(_TABLE_PAGE)
-            left = deadline - anyio.current_time()
-            if found or left <= 0:
-                return found
-            await self._consumer.wait(left)
-
-    async def caught_up(self) -> bool:
-        """Return whether everything that is in the topic now has been returned."""
-        ends = await self._consumer.ends(self._partitions)
-        positions = self._consumer.positions(self._partitions)
-        return all((positions.get(one) or 0) >= end for one, end in ends.items())

@@ -19,7 +19,8 @@ from transports.kafka.logs import install
 from transports.kafka.producer import Producer
 from transports.kafka.publisher import KafkaPublisher
 from transports.kafka.settings import KafkaSettings, instance_id
-from transports.kafka.subscription import KafkaSubscription, KafkaTable
+from transports.kafka.subscription import KafkaSubscription
+from transports.kafka.table import KafkaTable
 from transports.kafka.topics import TopicFound, creation, raise_findings
 
 _log = logging.getLogger("transports.kafka")
@@ -113,7 +114,7 @@ class KafkaTransport:
         consumer = Consumer(self._bootstrap, self._settings)
         partitions = await consumer.read_all(topic)
         try:
-            yield KafkaTable(consumer, partitions)
+            yield KafkaTable(consumer, topic, partitions, self._settings.stalled_after_seconds)
         finally:
             await consumer.stop()
 

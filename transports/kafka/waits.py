@@ -71,6 +71,8 @@ def translated(what: str, error: Exception) -> TransportError:
     denied = next((name for name in sorted(names) if name.endswith("AuthorizationFailedError")), None)
     if denied is not None:
         return Denied(told, kind=denied)
+    if "FencedInstanceId" in words:  # as text only: the library wraps it
+        return TransportRefused(f"{what}: another process has the same slot: give every process a slot of its own")
     if "OffsetOutOfRangeError" in names:
         return PositionLost(f"{what}: the position no longer exists on the broker: {error}")
     if names & _REVOKED:

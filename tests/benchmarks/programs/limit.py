@@ -182,7 +182,7 @@ async def count_records(connection: Any, consumer: Any, publishing: Publishing, 
             for messages in polled.values():
                 for message in messages:
                     number = number_of(message)
-                    seen[number] = seen.get(number, 0) | message.value[0]
+                    seen[number] = seen.get(number, 0) | 1 << message.value[0]
             rows = await connection.fetch(COUNT, list(seen), list(seen.values()))
             if ended := [number for number, mask in rows if mask == complete]:
                 await publishing.publish(topic, b"", by_partition(ended))
@@ -212,8 +212,8 @@ async def open_race(sitting: Sitting) -> AsyncGenerator[LimitRace]:
     await create_tables(place.services, LAP, INBOX, OUTBOX)
     await create_tables(place.coordinator, INSTANCE)
     await create_topics(place, [*topics, runs, ends])
-    value = b"x" * shape.payload_bytes
-    after = [{topic: value, runs: bytes([2**step])} for step, topic in enumerate(topics)]
+    value = shape.note.encode()
+    after = [{topic: value, runs: bytes([step])} for step, topic in enumerate(topics)]
     async with (
         asyncpg.create_pool(place.services, min_size=steps + 2, max_size=steps + 2) as pool,
         asyncpg.create_pool(place.coordinator, min_size=1, max_size=1) as coordinator_pool,

@@ -133,7 +133,7 @@ async def open_race(sitting: Sitting) -> AsyncGenerator[NaiveRace]:
         consuming(place, topics) as consumers,
         anyio.create_task_group() as tasks,
     ):
-        race = NaiveRace(pool, topics[0], "x" * shape.payload_bytes)
+        race = NaiveRace(pool, topics[0], shape.note)
         tasks.start_soon(relay, pool, producer)
         for runner, consumer, after in zip(RUNNERS, consumers[:-1], topics[1:], strict=False):
             tasks.start_soon(serve_runner, await pool.acquire(), consumer, runner, after)

@@ -137,7 +137,7 @@ async def open_race(sitting: Sitting) -> AsyncGenerator[LegsRace]:
             coordinator = Coordinator(store=place.coordinator)
         app = App(race.services, store=store, transport=transport, coordinator=coordinator, **more)
         await stack.enter_async_context(app)
-        yield LegsRace(race, "x" * sitting.shape.payload_bytes)
+        yield LegsRace(race, sitting.shape.note)
 
 
 if __name__ == "__main__":

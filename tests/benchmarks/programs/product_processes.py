@@ -64,7 +64,7 @@ async def open_race(sitting: Sitting) -> AsyncGenerator[LegsRace]:
         spawned = [spawn(sitting, part, plans) for part in others]
         try:
             async with app_of(sitting, race, first, plans):
-                yield LegsRace(race, "x" * sitting.shape.payload_bytes)
+                yield LegsRace(race, sitting.shape.note)
         finally:
             for process in spawned:
                 process.send_signal(signal.SIGTERM)

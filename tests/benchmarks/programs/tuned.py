@@ -208,7 +208,7 @@ async def open_race(sitting: Sitting) -> AsyncGenerator[TunedRace]:
         anyio.create_task_group() as tasks,
     ):
         relay = Relay(pool, producer)
-        race = TunedRace(pool, relay, topics[0], "x" * shape.payload_bytes)
+        race = TunedRace(pool, relay, topics[0], shape.note)
         for part in (relay.publish, relay.delete, relay.sweep):
             tasks.start_soon(part)
         for runner, consumer, after in zip(RUNNERS, consumers[:-1], topics[1:], strict=False):

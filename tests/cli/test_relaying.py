@@ -1,0 +1,51 @@
+"""`saga relay` publishes what programs have written that only write."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from pathlib import Path
+
+import anyio
+import pytest
+from typer.testing import CliRunner
+
+from saga import _opening
+from saga._publishing import relay_until_told
+from saga.cli.commands import app
+from saga.errors import SchemaMismatch
+from saga.outbox import Outbox
+from tests.outbox.joined import OrderPlaced
+from tests.outbox.test_joining import Heard
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_it_publishes_until_it_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    heard = Heard()
+    monkeypatch.setattr(_opening, "open_transport", lambda _url: heard)
+    async with Outbox("orders", store=url, transport=Heard()):
+        pass  # makes the tables
+    writing = Outbox("orders", store=url)
+    connection = sqlite3.connect(tmp_path / "one.db", isolation_level=None)
+    connection.execute("begin immediate")
+    writing.join(connection).publish(OrderPlaced(order="1"), key="o-1")
+    connection.execute("commit")
+    connection.close()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(relay_until_told, url, "kafka://localhost:9092")
+        await heard.until(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_it_makes_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(SchemaMismatch):
+        await relay_until_told(f"sqlite:///{tmp_path / 'one.db'}", "kafka://localhost:9092")
+
+
+def test_a_transport_that_ends_with_the_process_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["relay", "--store", f"sqlite:///{tmp_path / 'one.db'}", "--transport", "memory://"])
+    assert done.exit_code == 2
+    assert "kafka://host:port" in done.output
