@@ -92,8 +92,8 @@ class BatchRunner:
         left: list[BatchItem] = []
         async with context.store.unit(claim) as unit:
             seen = await unit.read(claim.sagas, run_ids, inbox)
-            with anyio.CancelScope() as scope:
-                writing = Writing(now=seen.now, scope=scope)
+            writing = Writing(now=seen.now)
+            with writing.scope:
                 for position, item in enumerate(items):
                     if position and anyio.current_time() - began > context.tuning.batch_budget_seconds:
                         left = items[position:]

@@ -184,11 +184,12 @@ def answer_in(result: Any, step: StepDefinition, limits: Limits) -> tuple[Result
         assert step.fan_out is not None
         answer = Emitted(type=step.fan_out.wire_type, payload=array_of(payloads), fan_out=len(payloads))
         return elements, answer
-    kind = type(result)
+    value = cast("Event | Refusal", result)
+    kind = type(value)
     if kind is not step.fan_out and kind in step.emits:
-        return result, Emitted(type=kind.wire_type, payload=_payload_in(result, step, limits))
+        return value, Emitted(type=kind.wire_type, payload=_payload_in(value, step, limits))
     if kind in step.refuses:
-        return result, Refused(type=kind.wire_type, payload=_payload_in(result, step, limits))
+        return value, Refused(type=kind.wire_type, payload=_payload_in(value, step, limits))
     kinds = (*(event for event in step.emits if event is not step.fan_out), *step.refuses)
     listed = [] if step.fan_out is None else [f"list[{step.fan_out.__qualname__}]"]
     allowed = listed + [cls.__qualname__ for cls in kinds] + ["None"] * silent

@@ -226,7 +226,7 @@ class Sealing:
     async def close_delivery(self, delivery: Delivery) -> Delivery:
         """Return a delivery as it is kept in a row: as it came, or closed where it came in clear."""
         if isinstance(delivery, Opened):
-            return replace(delivery.stored, value=delivery.value)
+            return delivery.stored
         value, kind = delivery.value, dict(delivery.headers).get("ce_sagakind", b"event")
         if value is None or kind != b"event":
             return delivery

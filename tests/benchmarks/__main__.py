@@ -2,7 +2,8 @@
 
 One Kafka and one PostgreSQL serve all programs, one after another: each runs as a process of its own with databases and
 topics of its own, in several rounds, and what is printed is the median of the rounds. A line of JSON for each case and
-program, then a line of ratios: the worst of 16 and 128 open and of the flood.
+program, then two lines of ratios, of Python's processor time (steadier on a machine that does other things) and of
+sagas a second: each the worst of 16 and 128 open and of the flood.
 """
 
 from __future__ import annotations
@@ -106,39 +107,49 @@ def middle(lines: Sequence[Line]) -> Line:
     return found
 
 
-def ratios(rates: Mapping[tuple[str, str], float]) -> str:
-    """Return the closing line: the worst of the rated cases, for each way to write steps."""
+def ratios(rates: Mapping[tuple[str, str], float], what: str = "") -> str:
+    """Return a line of ratios: the worst of the rated cases, for each way to write steps."""
     words: list[str] = []
     for program, suffix in (("product", ""), ("product_sets", "_sets")):
         for name, other in (("ratio_naive", "naive"), ("ratio_tuned", "tuned"), ("share_of_limit", "limit")):
             pairs = [(rates.get((case, program)), rates.get((case, other))) for case in RATED]
             found = [mine / theirs for mine, theirs in pairs if mine and theirs]
             if found:
-                words.append(f"{name}{suffix}={min(found):.3f}")
+                words.append(f"{what}{name}{suffix}={min(found):.3f}")
     return " ".join(words)
+
+
+def run_group(servers: Servers, group: Group, rounds: int, warm_seconds: float) -> Iterator[Line]:
+    """Run a group's programs in turn, round after round; return a line for each case and program."""
+    absent = {program: why for program in group.programs if (why := missing(program))}
+    taken: dict[tuple[str, str], list[Line]] = {}
+    for _ in range(rounds):
+        for program in group.programs:
+            for line in sit(servers, group, program, warm_seconds) if program not in absent else ():
+                taken.setdefault((str(line["case"]), program), []).append(line)
+    for _, lines in sorted(taken.items(), key=lambda item: item[0][0]):
+        yield middle(lines)
+    for program, why in absent.items():
+        yield {"program": program, "group": group.name, "case": "", "skipped": why}
 
 
 def measure(servers: Servers, chosen: Sequence[Group], rounds: int, warm_seconds: float) -> bool:
     """Run all groups, print their lines and the ratios; return whether all went well."""
     rates: dict[tuple[str, str], float] = {}
+    thrift: dict[tuple[str, str], float] = {}
     well = True
     for group in chosen:
-        absent = {program: why for program in group.programs if (why := missing(program))}
-        taken: dict[tuple[object, object], list[Line]] = {}
-        for _ in range(rounds):
-            for program in group.programs:
-                for line in sit(servers, group, program, warm_seconds) if program not in absent else ():
-                    taken.setdefault((line["case"], program), []).append(line)
-        for lines in sorted(taken.values(), key=lambda lines: str(lines[0]["case"])):
-            line = middle(lines)
+        for line in run_group(servers, group, rounds, warm_seconds):
             say(json.dumps(line))
             well = well and "failed" not in line
+            key = str(line["case"]), str(line["program"])
             if isinstance(rate := line.get("sagas_per_second"), int | float):
-                rates[str(line["case"]), str(line["program"])] = rate
-        for program, why in absent.items():
-            say(json.dumps({"program": program, "group": group.name, "skipped": why}))
-    if closing_line := ratios(rates):
-        say(closing_line)
+                rates[key] = rate
+            if isinstance(spent := line.get("python_ms_per_saga"), int | float) and spent:
+                thrift[key] = 1 / spent
+    for closing in (ratios(thrift, "cpu_"), ratios(rates)):
+        if closing:
+            say(closing)
     return well
 
 

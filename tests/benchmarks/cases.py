@@ -43,7 +43,7 @@ def closed(at_once: int, seconds: float, case: str = "") -> Load:
 
 def groups(*, quick: bool) -> Iterator[Group]:
     """Return all groups, in the order in which they run."""
-    seconds = 1.2 if quick else 8.0
+    seconds = 1.0 if quick else 8.0
     sagas = 2_000 if quick else 20_000
     flood = Load(case="flood", kind=Kind.FLOOD, sagas=sagas)
     main = [closed(128, seconds), closed(16, seconds), flood]

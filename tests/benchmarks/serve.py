@@ -14,6 +14,7 @@ from itertools import count
 
 import anyio
 
+from saga._serving import GC_THRESHOLDS
 from tests.benchmarks.loads import Race, closed, run_load
 from tests.benchmarks.meters import Meter, cost
 from tests.benchmarks.place import SITTING, Load, Sitting
@@ -26,7 +27,8 @@ OpenRace = Callable[[Sitting], AbstractAsyncContextManager[Race]]
 def serve(open_race: OpenRace) -> None:
     """Run what the first argument asks for."""
     quiet()
-    # On uvloop, as `App.serve` does: the programs written by hand have it as well.
+    # As `App.serve` does; the programs written by hand have it as well.
+    gc.set_threshold(*GC_THRESHOLDS)
     options = {"use_uvloop": find_spec("uvloop") is not None}
     anyio.run(sit, open_race, SITTING.validate_json(sys.argv[1]), backend_options=options)
 

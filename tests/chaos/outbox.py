@@ -38,6 +38,7 @@ FROZEN_SECONDS = (3.5, 6.0)
 """Longer than the leases of those that are frozen."""
 AT_WORK = 0.8
 """The share of kills that go for what is at work; the others may take what is still coming up."""
+AGAIN_SECONDS = 1.0
 CALM_SECONDS = 3.0
 WAITED_SECONDS = 20.0
 
@@ -193,14 +194,16 @@ class OutboxRun:
 
     async def _supervising(self) -> None:
         """Start again what ended by itself, as any supervisor does; it is counted."""
-        while True:
-            await anyio.sleep(0.5)
-            for name, fork in self._world.forks.items():
-                code = fork.process.exitcode if fork.process is not None else None
-                if code is not None and code != -9:
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await anyio.sleep(0.5)
+                for name, fork in self._world.forks.items():
+                    code = fork.fell()
+                    if code is None:
+                        continue
                     self.report.falls[f"{name}: {code}"] += 1
                     self._say(f"{name} ended by itself with code {code}")
-                    fork.start()
+                    tasks.start_soon(self._start_later, name, AGAIN_SECONDS)
 
     async def _until_up(self) -> None:
         with anyio.fail_after(UP_SECONDS):

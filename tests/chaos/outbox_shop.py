@@ -1,4 +1,4 @@
-"""Declare what is published and taken in the outbox run: plain events, a saga with two steps, and the tables of both."""
+"""Declare what is published and taken in the outbox run: plain events, a saga of two steps, and their tables."""
 
 from __future__ import annotations
 

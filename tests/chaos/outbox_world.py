@@ -82,6 +82,15 @@ class Fork:
         self.frozen = False
         return True
 
+    def fell(self) -> int | None:
+        """Return the exit code of a process that has ended although nobody killed it, once."""
+        process = self.process
+        if process is None or process.exitcode in (None, -signal.SIGKILL):
+            return None
+        self.process = None
+        self.there.up(self.name).unlink(missing_ok=True)
+        return process.exitcode
+
     def freeze(self, *, thaw: bool = False) -> None:
         """Stop the process as it is, or let it go on."""
         if self.process is not None and self.process.is_alive() and self.process.pid is not None:

@@ -61,7 +61,8 @@ def test_half_a_batch_is_refused() -> None:
     async def four(events: Batch, runs: Runs) -> Batch[Reserved]:  # type: ignore[type-arg]
         raise NotImplementedError
 
-    for function in (one, two, three, four):
+    functions: list[Any] = [one, two, three, four]
+    for function in functions:
         with pytest.raises(DeclarationError, match="takes its runs and returns a batch; write `async def"):
             declared(function)
 
