@@ -38,7 +38,7 @@ class ShardTuning:
 
     lease_seconds: float = 15.0
     poll_seconds: float = 0.1
-    rest_seconds: float = 1000.0
+    rest_seconds: float = 1.0
     idle_seconds: float = 30.0
     page: int = 1_000
     each: int = 100

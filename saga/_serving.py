@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import anyio
 
 GC_THRESHOLDS = (50_000, 20, 20)
-"""A batch makes thousands of objects and hardly a cycle: looking for one after every 700 costs a quarter of the time."""
+"""A batch makes thousands of objects and hardly a cycle: to look for one after every 700 costs much of the time."""
 
 
 def serve(run: Callable[[], Awaitable[None]]) -> None:

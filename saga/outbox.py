@@ -19,13 +19,16 @@ from outbox.relay import Relay, RelayTuning
 from outbox.urls import Engine, is_engine, open_store
 from saga._core.driving import driven
 from saga._core.events import Event, check_name
+from saga._core.limits import DEFAULT_LIMITS
 from saga._core.plain import check_topic, plain_row
 from saga._core.rows import Changes, OutboxRow
 from saga._core.topics import events_topic
 from saga._publishing import DRAIN_SECONDS, STORE_TIMEOUT_SECONDS, Publishing, publishing
+from saga._runtime.sealing import ClaimCheck, Sealing
 from saga._runtime.supervise import bare
 from saga.errors import NotRunning, SettingsError
 from saga.ports import OpenRows, SpanKind, Store, TopicSpec, Tracer, Transport
+from saga.ports.sealing import PayloadCodec
 from saga.telemetry import open_tracer
 
 log = logging.getLogger("saga")
@@ -40,7 +43,7 @@ class Outbox:
     `store` is the URL of the database with your own tables (`postgresql://…`, `sqlite:///file.db`), an engine of
     SQLAlchemy's, or an open store; `transport` a URL (`kafka://host:port`, `memory://`) or an open transport, and
     None in a program that only writes. `migrate` makes the outbox's tables when it comes up; `partitions` is for
-    topics that do not exist yet.
+    topics that do not exist yet. With a `codec` payloads are sealed, with `claim_check` large ones lie in blobs.
 
     Outside of `async with` events can be written all the same: another process with the same database publishes
     them, an `Outbox`, an `App` or `saga relay`.
@@ -59,6 +62,8 @@ class Outbox:
         drain_seconds: float = DRAIN_SECONDS,
         tuning: RelayTuning | None = None,
         tracer: Tracer | None = None,
+        codec: PayloadCodec | None = None,
+        claim_check: ClaimCheck | None = None,
     ) -> None:
         """Check the settings; raises DeclarationError, SettingsError. Nothing is opened yet."""
         check_name(service, "Outbox", example="orders")
@@ -74,6 +79,7 @@ class Outbox:
         self._drain_seconds = drain_seconds
         self._tuning = tuning
         self._tracer = tracer or open_tracer()
+        self._sealing = Sealing(codec, claim_check) if codec is not None or claim_check is not None else None
         self._stack: AsyncExitStack | None = None
         self._relay: Relay | None = None
 
@@ -96,6 +102,8 @@ class Outbox:
 
     async def write(self, connection: Any, rows: Sequence[OutboxRow]) -> None:
         """Store rows in the open transaction of a connection; published once it has committed. See `Joined.publish`."""
+        if self._sealing is not None:
+            rows = [await self._sealing.close_outbox(row) for row in rows]
         async with self._store.adopt(connection, self.service) as unit:
             seqs = await unit.write(Changes(outbox=tuple(rows)))
             relay = self._relay
@@ -124,6 +132,7 @@ class Outbox:
                 traceparent=span.traceparent,
                 correlation_id=correlation_id,
                 causation_id=causation_id,
+                limits=DEFAULT_LIMITS if self._sealing is None else self._sealing.limits,
             )
 
     # --- publish -----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -46,7 +46,7 @@ _KEPT_CLEAR = (b"", b"{}")
 Work = Callable[[bytes, About], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ClaimCheck:
     """Say where payloads over a threshold lie, and how large one may be at all.
 
@@ -54,6 +54,7 @@ class ClaimCheck:
     """
 
     blobs: Blobs
+    _: KW_ONLY
     threshold_bytes: int = 256 * 1024
     max_bytes: int = 64 * 1024 * 1024
     keep_days: float = 60.0

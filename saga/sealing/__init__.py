@@ -5,7 +5,7 @@ from __future__ import annotations
 from saga._runtime.sealing import ClaimCheck
 from saga.ports.sealing import About, AgingBlobs, Blobs, Encoded, Key, Keys, PayloadCodec
 from saga.sealing.aes import AesGcm
-from saga.sealing.blobs import FileBlobs
+from saga.sealing.blobs import FileBlobs, MemoryBlobs
 from saga.sealing.keys import FileKeys, MemoryKeys
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "FileKeys",
     "Key",
     "Keys",
+    "MemoryBlobs",
     "MemoryKeys",
     "PayloadCodec",
 ]

@@ -1,4 +1,4 @@
-"""Keep blobs as files in a directory that all processes share."""
+"""Keep blobs: in memory, or as files in a directory that all processes share."""
 
 from __future__ import annotations
 
@@ -18,6 +18,25 @@ from saga.errors import SettingsError
 T = TypeVar("T")
 
 _KEY = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
+
+
+class MemoryBlobs:
+    """Keep blobs in this process, for tests: they are gone with it."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store a blob; see the port. Raises SettingsError for a key that cannot be one."""
+        self.stored[_checked(key)] = data
+
+    async def get(self, key: str) -> bytes | None:
+        """Return a blob; see the port. Raises SettingsError for a key that cannot be one."""
+        return self.stored.get(_checked(key))
+
+    async def delete(self, key: str) -> None:
+        """Delete a blob; see the port. Raises SettingsError for a key that cannot be one."""
+        self.stored.pop(_checked(key), None)
 
 
 class FileBlobs:
@@ -55,7 +74,7 @@ class FileBlobs:
 
     def _prune(self, before: float, limit: int) -> int:
         deleted = 0
-        for folder in sorted(self._directory.iterdir()):
+        for folder in sorted(path for path in self._directory.iterdir() if path.is_dir()):
             for path in folder.iterdir():
                 if deleted >= limit:
                     return deleted
@@ -68,9 +87,13 @@ class FileBlobs:
         return deleted
 
     def _path(self, key: str) -> Path:
-        if _KEY.fullmatch(key) is None:
-            raise SettingsError(f"blob key {key[:60]!r} cannot be used: write 1 to 100 of a-z, 0-9 and '-'")
-        return self._directory / key[:2] / key
+        return self._directory / _checked(key)[:2] / key
+
+
+def _checked(key: str) -> str:
+    if _KEY.fullmatch(key) is None:
+        raise SettingsError(f"blob key {key[:60]!r} cannot be used: write 1 to 100 of a-z, 0-9 and '-'")
+    return key
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -104,6 +104,10 @@ class StagedStore(_Staged, SqliteStore):
         async with super()._adopt(connection, service) as unit:
             yield unit
 
+    async def has_sharded(self) -> bool:
+        """Return whether there is a row that belongs to a shard; see `saga.ports.ShardStore`."""
+        return bool(self._written) and await super().has_sharded()
+
 
 def _steps_of(written: Sequence[Changes]) -> tuple[str, ...]:
     return tuple(run.step for changes in written for run in (*changes.insert_runs, *changes.update_runs))

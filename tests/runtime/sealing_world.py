@@ -95,7 +95,7 @@ class Shop:
         @stock.step(saga, retry=QUICK, timeout=seconds)
         async def pick(order: Ordered, run: Run) -> Picked | NotToday:
             if order.how == "refuse":
-                return NotToday(customer=order.customer, note=order.note)
+                return NotToday(customer=order.customer, note=order.note[:100])
             await run.publish(Told(customer=order.customer, note=order.note), key="k")
             return Picked(customer=order.customer, note=order.note, how=order.how)
 
@@ -126,7 +126,7 @@ class Shop:
         @office.step(saga, retry=QUICK, timeout=seconds)
         async def send(parcel: Parcel, run: Run) -> Sent | NotToday:
             if parcel.how == "undo":
-                return NotToday(customer=parcel.customer, note=parcel.note)
+                return NotToday(customer=parcel.customer, note=parcel.note[:100])
             return Sent(customer=parcel.customer, note=parcel.note)
 
         @send.compensation
