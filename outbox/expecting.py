@@ -84,7 +84,7 @@ class Expected:
                 wake()
 
     async def run(self) -> None:
-        """Watch until cancelled; may be called again, and goes on with what was expected before."""
+        """Watch until cancelled; what is still open then is left to the sweep."""
         self._wake = waker(lambda: self._arrived.set())  # noqa: PLW0108 - the event is made anew each time
         try:
             while True:
@@ -96,6 +96,10 @@ class Expected:
                 await anyio.sleep(pause)
         finally:
             self._wake = None
+            for watch in (*(each.watch for each in self._open), *(watch for _, watch in self._new)):
+                watch.drop()
+            self._open, self._held = [], 0
+            self._new.clear()
 
     async def look(self) -> float:
         """Hand over what has committed by now; return when to look again, in seconds."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
+
+import anyio
 
 from saga import PII, Ended, Event, Permanent, Refusal, Retry, Run, Saga, Service
 from saga._core.envelope import Message
@@ -154,7 +156,7 @@ class Recording(MemoryTransport):
         self.published: list[Message] = []
 
     @asynccontextmanager
-    async def publisher(self) -> AsyncGenerator[Publisher]:
+    async def publisher(self) -> AsyncGenerator[Any]:
         """Open a publisher that remembers."""
         async with super().publisher() as inner:
             yield _Recorder(inner, self.published)
@@ -168,6 +170,15 @@ class _Recorder:
     async def publish(self, messages: Sequence[Message]) -> Sequence[BaseException | None]:
         self._published += messages
         return await self._inner.publish(messages)
+
+
+async def until(there: Callable[[], Awaitable[object]], tries: int = 600, seconds: float = 1.0) -> None:
+    """Return once something is there; raises TimeoutError."""
+    for _ in range(tries):
+        if await there():
+            return
+        await anyio.sleep(seconds)
+    raise TimeoutError("it is not there")
 
 
 @asynccontextmanager

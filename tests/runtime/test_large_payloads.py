@@ -1,4 +1,4 @@
-"""Let large payloads lie in blobs: messages and rows stay small, and a blob that is not there hurts one message only."""
+"""Let large payloads lie in blobs: messages and rows stay small, and a blob that is not there hurts one message."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
 
-import anyio
 import pytest
 import trio.testing
 
 from outbox.urls import open_coordination_store, open_operating_store, open_store
-from saga import Ending, SettingsError, TooLarge
+from saga import Ended, Ending, SettingsError, TooLarge
 from saga.operating import DeadLetterDesk, DeliveryRow, LetterFilter
 from saga.ports import Claim, Store
 from saga.sealing import ClaimCheck, MemoryBlobs, MemoryKeys
-from tests.runtime.sealing_world import CANARY, Ordered, Recording, Shop, open_shop
+from tests.runtime.sealing_world import CANARY, Ordered, Recording, Shop, open_shop, until
 from tests.runtime.world import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +56,8 @@ class Warehouse:
     async def order(self, note: str, how: str = "well") -> Ending:
         """Place an order and return how its saga ends."""
         handle = await self.shop.place(Ordered(customer="ann", note=note, how=how))
-        return (await handle.outcome(300)).ending
+        ended: Ended = await handle.outcome(300)
+        return ended.ending
 
     async def rows(self, sql: str) -> list[Mapping[str, Any]]:
         """Read rows of any table."""
@@ -71,6 +71,10 @@ class Warehouse:
             DeadLetterDesk(store) as desk,
         ):
             return [letter for letter in await desk.list(LetterFilter()) if letter.step != "shop.choke"]
+
+    async def two_letters(self) -> bool:
+        """Return whether two steps have a dead letter."""
+        return len(await self.letters()) == 2
 
 
 @asynccontextmanager
@@ -145,9 +149,7 @@ async def test_a_blob_that_never_comes_is_a_dead_letter_and_the_others_go_on() -
     async with warehouse(ClaimCheck(blobs)) as there:
         handle = await there.shop.place(Ordered(customer="ann", note="x" * MANY))
         blobs.unseen = 1_000_000
-        with anyio.fail_after(600):
-            while len(await there.letters()) < 2:
-                await anyio.sleep(1)
+        await until(there.two_letters)
         assert await there.order("small") is Ending.COMPLETED
         blobs.unseen = 0
         assert (await handle.outcome(300)).ending is Ending.COMPENSATED
@@ -167,9 +169,7 @@ async def test_a_blob_that_is_not_what_was_stored_is_a_dead_letter_at_once() -> 
 
         blobs.put = put  # type: ignore[method-assign]
         await there.shop.place(Ordered(customer="ann", note="x" * MANY))
-        with anyio.fail_after(600):
-            while len(await there.letters()) < 2:
-                await anyio.sleep(1)
+        await until(there.two_letters)
         assert all("its length or SHA-256 differs" in letter.error for letter in await there.letters())
 
 

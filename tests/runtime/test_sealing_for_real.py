@@ -11,23 +11,26 @@ import anyio
 import pytest
 
 from outbox.urls import open_coordination_store, open_store
-from saga import Ending
+from saga import Ended, Ending
 from saga.app import Tuning
 from saga.errors import OutcomePending
 from saga.ports import Claim, GroupSpec, Store, TopicPartition, Transport
 from saga.sealing import MemoryKeys
-from tests.runtime.sealing_world import CANARY, Ordered, Shop, open_shop
+from tests.runtime.sealing_world import CANARY, Ordered, Shop, open_shop, until
 from tests.testbed.services import Kafka
 from transports import open_transport
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kafka, pytest.mark.postgres]
 
 TABLES = ("saga_run", "saga_outbox", "saga_delivery", "saga_instance", "saga_gate", "saga_audit", "saga_inbox")
-TOPICS = tuple(
-    f"{name}{lane}"
-    for name in ("shop.events", "stock.events", "office.events", "shop.commands", "stock.commands", "office.commands")
-    for lane in ("", ".urgent")
-) + ("saga.runs", "saga.outcomes", "saga.outcomes.urgent")
+SERVICES = ("shop", "stock", "office")
+KINDS = ("events", "events.urgent", "commands", "commands.urgent")
+TOPICS = (
+    *(f"{service}.{kind}" for service in SERVICES for kind in KINDS),
+    "saga.runs",
+    "saga.outcomes",
+    "saga.outcomes.urgent",
+)
 
 
 async def watch_tables(store: Store) -> None:
@@ -95,7 +98,8 @@ async def test_no_row_and_no_message_is_in_clear_and_nothing_can_be_read_without
 
         async def order(how: str, customer: str = CANARY) -> Ending:
             handle = await shop.place(Ordered(customer=customer, note=customer, how=how))
-            return (await handle.outcome(60)).ending
+            ended: Ended = await handle.outcome(60)
+            return ended.ending
 
         assert await order("well") is Ending.COMPLETED
         assert await order("refuse") is Ending.COMPENSATED
@@ -104,12 +108,12 @@ async def test_no_row_and_no_message_is_in_clear_and_nothing_can_be_read_without
         with pytest.raises(OutcomePending):
             await waiting.outcome(3)
         assert await keys.erase("", CANARY)
-        stuck: list[Mapping[str, object]] = []
-        with anyio.fail_after(60):
-            while not stuck:
-                await anyio.sleep(0.5)
-                async with store.unit(Claim(service="shop", sagas=())) as unit:
-                    stuck = await unit.db.fetch("select * from saga_instance where phase = 'stuck'")
+
+        async def is_stuck() -> object:
+            async with store.unit(Claim(service="shop", sagas=())) as unit:
+                return await unit.db.fetch("select * from saga_instance where phase = 'stuck'")
+
+        await until(is_stuck, 120, 0.5)
         assert await order("well", "somebody else") is Ending.COMPLETED
         rows, messages = await rows_seen(store), await everything_on(transport)
         async with store.unit(Claim(service="shop", sagas=())) as unit:

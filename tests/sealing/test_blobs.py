@@ -30,8 +30,8 @@ class TestFileBlobs(BlobsContract):
     def blobs(self, tmp_path: Path) -> BlobsBench:
         return BlobsBench(blobs=FileBlobs(tmp_path / "b"), again=lambda: FileBlobs(tmp_path / "b"))
 
-    async def test_only_the_owner_can_read_and_no_half_of_a_file_is_left(self, tmp_path: Path) -> None:
-        await FileBlobs(tmp_path / "b").put("abc", b"1")
+    def test_only_the_owner_can_read_and_no_half_of_a_file_is_left(self, tmp_path: Path) -> None:
+        driven(FileBlobs(tmp_path / "b").put("abc", b"1"))
         (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert path == tmp_path / "b" / "ab" / "abc"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
