@@ -34,6 +34,8 @@ class Received:
 
 def run_branch(step: PlanStep, branch: str) -> str:
     """Return the branch a step runs in for an event of `branch`: none where it gathers all of them."""
+    if not branch:
+        return ""
     return "" if any(taken.takes is Takes.EVERY for taken in step.inputs) else branch
 
 

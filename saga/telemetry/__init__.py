@@ -20,7 +20,7 @@ _EXTRA = "pip install 'saga-choreography[otel]'"
 def open_tracer() -> Tracer:
     """Return a tracer over the program's OpenTelemetry provider, or one that records nothing where there is none.
 
-    A provider set later counts from then on.
+    A provider set later counts from a tenth of a second after.
     """
     try:
         from saga.telemetry.otel import OtelTracer  # noqa: PLC0415 - the core install has no opentelemetry

@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,6 +23,7 @@ from saga._runtime.tracing import NullSpan
 from saga.ports import SpanKind
 
 FLUSH_SECONDS: Final = 5.0
+LOOK_EVERY_SECONDS: Final = 0.1
 DESTINATION: Final = "messaging.destination.name"
 
 _KINDS: Final = {
@@ -33,11 +36,12 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class OtelTracer:
-    """Open spans at an OpenTelemetry provider: the one given, else the program's own at the time."""
+    """Open spans at an OpenTelemetry provider: the one given, else the program's own, once it has one."""
 
     def __init__(self, provider: trace.TracerProvider | None = None) -> None:
         self._tracer = trace.get_tracer("saga", _version(), provider)
-        self._is_given = provider is not None
+        self._looks_again_at = inf if provider is not None else -inf
+        self._is_traced = provider is not None
 
     def span(self, name: str, kind: SpanKind, parent: str, attributes: Mapping[str, str | int]) -> NullSpan | OtelSpan:
         """Start a span below `parent`, below the ambient span for `""`; its context makes it the ambient one.
@@ -45,13 +49,21 @@ class OtelTracer:
         A `parent` that is no traceparent starts a new trace. An exception that leaves the context fails the span.
         Where the program has no provider nothing is made, and the parent's context is handed on.
         """
-        if not self._is_given and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        if not self._is_traced and not self._looked():
             return NullSpan(parent or _traceparent(trace.get_current_span().get_span_context()))
         above = _context(parent) if parent else contexts.get_current()
         span = self._tracer.start_span(name, above, _KINDS[kind], record_exception=False, set_status_on_exception=False)
         if span.is_recording():
             span.set_attributes({**_messaging(name), **attributes})
         return OtelSpan(span, above, parent)
+
+    def _looked(self) -> bool:
+        """Return whether the program has a provider by now; looked up ten times a second, since it costs a step."""
+        now = time.monotonic()
+        if now >= self._looks_again_at:
+            self._looks_again_at = now + LOOK_EVERY_SECONDS
+            self._is_traced = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        return self._is_traced
 
 
 class OtelSpan:
