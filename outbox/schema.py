@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from shlex import quote
 from typing import Protocol, runtime_checkable
 
 from outbox.codec import Codec, Row
@@ -148,11 +149,16 @@ def check_upgrade(states: Sequence[MigrationState], phase: Phase, where: str) ->
         )
 
 
-def check_start(states: Sequence[MigrationState], component: Component, where: str) -> None:
-    """Raise SchemaMismatch unless this version can work on the tables as they are."""
+def upgrade_command(url: str, component: Component) -> str:
+    """Return the command line that makes the tables of a component, to be pasted into a shell."""
+    return f"{COMMAND} --store {quote(url)} --for {component}"
+
+
+def check_start(states: Sequence[MigrationState], component: Component, where: str, url: str = "") -> None:
+    """Raise SchemaMismatch, with the command for `url` or `where`, unless this version can work on the tables as they are."""
     check_upgrade(states, Phase.BEFORE, where)
     if missing := pending(states, Phase.BEFORE):
         raise SchemaMismatch(
-            f"{where}: the tables lack {', '.join(map(str, missing))}; run `{COMMAND} --store {where} "
-            f"--for {component}`, or let the app do it with App(migrate=True)"
+            f"{where}: the tables lack {', '.join(map(str, missing))}; run `{upgrade_command(url or where, component)}`, or let "
+            "an App or an Outbox do it with migrate=True"
         )

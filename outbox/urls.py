@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _ACCEPTED = "use sqlite:///path/file.db, sqlite:///:memory: or postgresql://user@host:port/database"
 _POSTGRES = ("postgresql", "postgres")
+_CARRIED = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey"})
+"""Parameters that mean the same to every driver."""
 
 
 class Engine(Protocol):
@@ -41,9 +43,12 @@ def open_store(url: str | Engine, *, clock: Clock | None = None, settings: Postg
     """Build the participant's store a URL names, without connecting; or one on an engine of SQLAlchemy's.
 
     `clock` applies to SQLite only, PostgreSQL has its own; `settings` to PostgreSQL only. Raises
-    SettingsError for another scheme, a malformed URL, a missing `[postgres]` extra, or another driver than asyncpg.
+    SettingsError for another scheme, a malformed URL, a missing `[postgres]` extra, or an engine of another driver
+    than asyncpg. A URL of SQLAlchemy's (`postgresql+psycopg://…`) is taken without its driver.
     """
-    if not isinstance(url, str):
+    if isinstance(url, str):
+        url = without_driver(url)
+    else:
         _check_driver("an engine of SQLAlchemy's")
         from outbox.sqlalchemy import SqlAlchemyStore, checked_engine  # noqa: PLC0415 - the core has no SQLAlchemy
 
@@ -61,7 +66,9 @@ def open_coordination_store(
     url: str | Engine, *, clock: Clock | None = None, settings: PostgresSettings | None = None
 ) -> CoordinationStore:
     """Build the coordinator's store a URL names, without connecting; see `open_store`."""
-    if not isinstance(url, str):
+    if isinstance(url, str):
+        url = without_driver(url)
+    else:
         _check_driver("an engine of SQLAlchemy's")
         from outbox.sqlalchemy import SqlAlchemyCoordinationStore, checked_engine  # noqa: PLC0415 - as above
 
@@ -79,6 +86,7 @@ def open_operating_store(
     url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None
 ) -> OperatingStore:
     """Build what a person looks at a database with, a participant's or a coordinator's; see `open_store`."""
+    url = without_driver(url)
     if _scheme(url) in _POSTGRES:
         _check_postgres(url)
         from outbox.postgres import PostgresOperatingStore  # noqa: PLC0415 - the core install has no asyncpg
@@ -86,6 +94,28 @@ def open_operating_store(
         return PostgresOperatingStore(url, settings=settings)
     path, name = _sqlite(url, settings)
     return SqliteOperatingStore(path, name=name, clock=clock)
+
+
+def without_driver(url: str) -> str:
+    """Return a URL of SQLAlchemy's without its driver, any other as it is: `postgresql+psycopg://…` is for people."""
+    scheme, separator, rest = url.partition("://")
+    dialect, plus, _ = scheme.partition("+")
+    return f"{dialect}{separator}{rest}" if plus and dialect in (*_POSTGRES, "sqlite") else url
+
+
+def url_of(engine: Engine) -> str:
+    """Return the URL of an engine of SQLAlchemy's, of any driver, with its password.
+
+    Raises SettingsError for one that may say more than its URL does: a database in memory, unknown parameters.
+    """
+    found: Any = getattr(engine, "url", None)
+    kind = f"{type(engine).__module__}.{type(engine).__qualname__}"
+    told = f"store= is a {kind}, whose URL cannot be taken over: pass the URL instead, store='postgresql://…'"
+    if found is None or found.get_backend_name() not in (*_POSTGRES, "sqlite") or found.query.keys() - _CARRIED:
+        raise SettingsError(f"{told} or store='sqlite:///file.db'")
+    if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):
+        raise SettingsError(f"{told}; a database in memory belongs to its engine alone")
+    return without_driver(found.render_as_string(hide_password=False))
 
 
 def _scheme(url: str) -> str:

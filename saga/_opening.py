@@ -19,8 +19,15 @@ from saga._core.plan import Plan
 from saga._core.planning import build_plan, plan_from_json, plan_to_json
 from saga._core.rows import PlanRow
 from saga._runtime.stations import run_user_migrations
-from saga.errors import DeclarationError, GrantMissing, PlanError, SettingsError, StoreUnavailable
-from saga.ports import CoordinationStore, Store, Transport
+from saga.errors import (
+    DeclarationError,
+    GrantMissing,
+    PlanError,
+    SettingsError,
+    StoreUnavailable,
+    TransportUnavailable,
+)
+from saga.ports import CoordinationStore, Store, TopicSpec, Transport
 from transports.urls import open_transport
 
 log = logging.getLogger("saga")
@@ -38,6 +45,16 @@ async def enter_transport(stack: AsyncExitStack, at: str | Transport) -> Transpo
     transport = open_transport(at)
     await stack.enter_async_context(transport)
     return transport
+
+
+async def enter_topics(transport: Transport, topics: Sequence[TopicSpec], timeout_seconds: float) -> None:
+    """Make and check topics; without any this only sees that the transport is there.
+
+    A transport that is away is waited for; raises TransportUnavailable after `timeout_seconds`, TransportRefused.
+    """
+    await _while_away(
+        lambda: transport.ensure_topics(topics), timeout_seconds, TransportUnavailable, "transport_timeout_seconds"
+    )
 
 
 async def enter_store(
@@ -102,6 +119,16 @@ async def patiently(once: Callable[[], Awaitable[T]], seconds: float) -> T:
 
     Raises StoreUnavailable when the time is over; what waiting does not mend at once.
     """
+    return await _while_away(once, seconds, StoreUnavailable, "store_timeout_seconds")
+
+
+async def _while_away(
+    once: Callable[[], Awaitable[T]],
+    seconds: float,
+    away: type[StoreUnavailable | TransportUnavailable],
+    setting: str,
+) -> T:
+    what = "the database" if away is StoreUnavailable else "the transport"
     until = anyio.current_time() + seconds
     pause = PAUSE_SECONDS
     while True:
@@ -109,11 +136,12 @@ async def patiently(once: Callable[[], Awaitable[T]], seconds: float) -> T:
             return await once()
         except GrantMissing:
             raise  # a person has to do something
-        except StoreUnavailable as error:
+        except away as error:
             left = until - anyio.current_time()
             if left <= 0:
-                raise StoreUnavailable(f"{error} (waited {seconds:g} s: App(store_timeout_seconds=…))") from error
-            log.warning("the database is away, trying again for another %.0f s: %s", left, error)
+                # The sentence says it all: what it was raised from is a library's inside.
+                raise away(f"{error} (waited {seconds:g} s: {setting}=…)") from None
+            log.warning("%s is away, trying again for another %.0f s: %s", what, left, error)
         await anyio.sleep(min(pause, left))
         pause = min(PAUSE_CAP_SECONDS, pause * 2)
 

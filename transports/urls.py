@@ -29,18 +29,30 @@ def open_transport(url: str, *, settings: KafkaSettings | None = None) -> Transp
     `password_file=` or SAGA_KAFKA_PASSWORD. Raises SettingsError for another scheme, a malformed address or
     query, settings without Kafka, or a missing `[kafka]` extra.
     """
+    check_transport(url)
+    scheme, _, rest = url.partition("://")
+    if scheme == "memory":
+        if settings is not None:
+            raise SettingsError("Kafka settings were given with memory://; leave them out or use kafka://host:port")
+        return MemoryTransport()
+    address, _, query = rest.partition("?")
+    prefix, others = _prefix(query)
+    transport = _kafka(address, others, settings)
+    return PrefixedTransport(transport, prefix) if prefix else transport
+
+
+def check_transport(url: str) -> None:
+    """Raise SettingsError for another scheme, a malformed address or prefix; looks at nothing but the text."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "memory":
         if rest:
             raise SettingsError(f"memory:// takes no address, got {_shown(rest)!r} behind it; {_ACCEPTED}")
-        if settings is not None:
-            raise SettingsError("Kafka settings were given with memory://; leave them out or use kafka://host:port")
-        return MemoryTransport()
+        return
     if separator and scheme == "kafka":
         address, _, query = rest.partition("?")
-        prefix, others = _prefix(query)
-        transport = _kafka(_bootstrap(address), others, settings)
-        return PrefixedTransport(transport, prefix) if prefix else transport
+        _check_addresses(address)
+        _prefix(query)
+        return
     found = f"scheme {scheme!r}" if separator else "no scheme"
     raise SettingsError(f"a transport URL with {found} cannot be used; {_ACCEPTED}")
 
@@ -60,7 +72,7 @@ def _prefix(query: str) -> tuple[str, str]:
     return match[1], "&".join(word for word in words if word not in given)
 
 
-def _bootstrap(rest: str) -> str:
+def _check_addresses(rest: str) -> None:
     if "@" in rest:
         raise SettingsError(
             "a kafka:// URL carries no user or password before its host: write ?user=…&password_file=…, "
@@ -70,7 +82,6 @@ def _bootstrap(rest: str) -> str:
         match = _HOST.fullmatch(address)
         if match is None or not 0 < int(match[2]) <= _MAX_PORT:
             raise SettingsError(f"kafka:// needs host:port, got {_shown(address)!r}; {_ACCEPTED}")
-    return rest
 
 
 def _kafka(bootstrap: str, query: str, settings: KafkaSettings | None) -> Transport:

@@ -29,15 +29,20 @@ def door_to(connection: Any) -> Door:
                 return _usable(door, connection)
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
     raise SettingsError(
-        f"connection= is a {kind}: pass a connection of asyncpg, psycopg 3 or sqlite3, or a session or connection of "
+        f"connection= is {_a(kind)}: pass a connection of asyncpg, psycopg 3 or sqlite3, or a session or connection of "
         "SQLAlchemy 2 over one of them"
     )
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _usable(door: Door, connection: Any) -> Door:
     if door.manner is Manner.AWAITED and is_driven():
         raise SettingsError(
-            f"connection= is a {type(connection).__qualname__}, which is asynchronous: await the call instead, "
-            "such as `await place(...)` for `place.sync(...)`"
+            f"connection= is {_a(type(connection).__qualname__)}, which is asynchronous: await the call instead, such "
+            "as `await place(...)` for `place.sync(...)`; inside of its own `run_sync` neither can wait: join, or start, "
+            "outside of it"
         )
     return door

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,24 +24,28 @@ class AsyncpgWatch:
     doubt_seconds = 0.05
     _open: dict[int, AsyncpgWatch] = {}  # noqa: RUF012 - shared on purpose: one watch per transaction
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, below: Connection) -> None:
         self._connection = connection
+        self._below = below
         self._over = False
         self._users = 0
-        connection.add_query_logger(self._note)
+        below.add_query_logger(self._note)
 
     @classmethod
     def of(cls, connection: Connection) -> AsyncpgWatch:
         """Return the watch of the connection's open transaction."""
-        watch = cls._open.get(id(connection))
+        # What a pool lends forgets its connection when it is given back; a logger would stay there for ever.
+        below: Connection = getattr(connection, "_con", None) or connection
+        watch = cls._open.get(id(below))
         if watch is None or watch.is_over():
-            watch = cls._open[id(connection)] = cls(connection)
+            watch = cls._open[id(below)] = cls(connection, below)
         watch._users += 1
         return watch
 
     def _note(self, record: Any) -> None:
         if _ENDS.match(record.query):
             self._over = True
+            self._stop()
 
     def is_over(self) -> bool:
         """Return whether the transaction has ended."""
@@ -56,12 +59,13 @@ class AsyncpgWatch:
     def drop(self) -> None:
         """Stop watching; called once by everybody who has asked for the watch."""
         self._users -= 1
-        if self._users:
-            return
-        if self._open.get(id(self._connection)) is self:
-            del self._open[id(self._connection)]
-        with suppress(asyncpg.InterfaceError):  # given back to its pool, which has removed it
-            self._connection.remove_query_logger(self._note)
+        if not self._users:
+            self._stop()
+            if self._open.get(id(self._below)) is self:
+                del self._open[id(self._below)]
+
+    def _stop(self) -> None:
+        self._below.remove_query_logger(self._note)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

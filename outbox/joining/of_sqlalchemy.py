@@ -97,7 +97,8 @@ def _check_begun(joined: AsyncSession | AsyncConnection | Session | Connection) 
     name = type(joined).__name__
     around = "async with" if isinstance(joined, AsyncSession | AsyncConnection) else "with"
     of = "session" if isinstance(joined, AsyncSession | Session) else "connection"
-    raise SettingsError(f"connection= is a {name} without an open transaction: write `{around} {of}.begin():` around")
+    a = "an" if name.startswith("A") else "a"
+    raise SettingsError(f"connection= is {a} {name} without an open transaction: write `{around} {of}.begin():` around")
 
 
 def _check_driver(name: str, driver: str) -> None:

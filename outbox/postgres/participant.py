@@ -13,8 +13,10 @@ from outbox.postgres.base import BEGIN
 from outbox.postgres.driver import Link, Record
 from outbox.postgres.inbox import PostgresInbox
 from outbox.postgres.same import SameDatabase
+from outbox.postgres.settings import pasted
 from outbox.postgres.shards import PostgresShards
 from outbox.postgres.unit import CODEC, PostgresUnit
+from outbox.schema import upgrade_command
 from outbox.sql import Component, Phase
 from saga._core.rows import DeliveryRow, RunId, RunRow, TakenRun
 from saga.errors import SettingsError
@@ -92,7 +94,8 @@ class PostgresStore(PostgresInbox, PostgresShards):
 
     @cached_property
     def _same(self) -> SameDatabase:
-        return SameDatabase(self._sql["place_of_outbox"], lambda: self._fetch("place_of_outbox"))
+        command = upgrade_command(pasted(self._pool.url, self._schema), self.component)
+        return SameDatabase(self._sql["place_of_outbox"], lambda: self._fetch("place_of_outbox"), command=command)
 
     async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
         """Claim due rows by moving their `due_at` on by the lease; oldest first, skipping what others claim."""

@@ -19,9 +19,10 @@ class SameDatabase:
     A statement that does not find the table would cost the caller the transaction.
     """
 
-    def __init__(self, sql: str, own: Callable[[], Awaitable[Sequence[Record]]]) -> None:
-        """Ask borrowed connections with `sql`, the store itself with `own`."""
+    def __init__(self, sql: str, own: Callable[[], Awaitable[Sequence[Record]]], *, command: str) -> None:
+        """Ask borrowed connections with `sql`, the store itself with `own`; `command` makes the store's tables."""
         self._sql = sql
+        self._command = command
         self._ask = own
         self._own: tuple[Any, ...] | None = None
         self._known: dict[int, None] = {}
@@ -37,8 +38,8 @@ class SameDatabase:
         (row,) = await link.fetch(self._sql, ())
         if row["outbox"] is None:
             raise SettingsError(
-                f"database {row['name']!r} of connection= has no table saga_outbox on its search path: migrate it, or "
-                "pass a connection to the store's database (with tables in a schema: PostgresSettings(schema=...))"
+                f"database {row['name']!r} of connection= has no table saga_outbox on its search path: run "
+                f"`{self._command}`, or pass a connection to the store's database (tables in a schema: ?schema=…)"
             )
         found = _place(row)
         if not is_driven() and found != self._own:

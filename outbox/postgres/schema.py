@@ -9,7 +9,7 @@ import anyio
 from outbox.codec import Codec, as_it_is
 from outbox.postgres.driver import Link, Pool
 from outbox.postgres.grants import check_grants, grants_of
-from outbox.postgres.settings import shown
+from outbox.postgres.settings import pasted, shown
 from outbox.schema import MigrationState, as_applied, check_start, check_upgrade, compare, pending
 from outbox.sql import MIGRATION_LOCK, Component, Dialect, Migration, Phase, migrations
 from saga.errors import Contended
@@ -55,7 +55,8 @@ class PostgresSchema:
 
         Raises SettingsError with the grants that the user of this process lacks.
         """
-        check_start(await self.migrations(), self.component, shown(self._pool.url))
+        url = self._pool.url
+        check_start(await self.migrations(), self.component, shown(url), pasted(url, self._schema))
         await self._check_grants()
 
     async def _check_grants(self) -> None:

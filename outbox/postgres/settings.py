@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from math import isfinite
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from saga.errors import SettingsError
 
@@ -93,6 +93,15 @@ def _value(name: str, text: str) -> Any:
         return 0
     wanted = "none or transaction" if name == "pgbouncer" else "a number above 0"
     raise SettingsError(f"?{name}={text[:40]} in a postgresql:// URL cannot be used: write {wanted}")
+
+
+def pasted(url: str, schema: str | None) -> str:
+    """Return a URL for a command line: with its user, `***` for a password, and of the parameters the schema."""
+    parts = urlsplit(url)
+    who, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = who.partition(":")
+    query = "" if schema is None else f"?schema={quote(schema)}"
+    return f"{parts.scheme}://{user}{colon and ':***'}{at}{host}{parts.path}{query}"
 
 
 def shown(url: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from outbox.codec import from_micros
 from outbox.joining import SqliteEntry, door_to
+from outbox.schema import upgrade_command
 from outbox.sql import Component
 from outbox.sqlite.driver import MEMORY, path_of, run
 from outbox.sqlite.fleet import SqliteOpenSteps
@@ -59,7 +60,8 @@ class SqliteStore(SqliteOpenSteps, SqliteShards):
         if path and self._path != MEMORY and os.path.realpath(path) != os.path.realpath(self._path):
             raise SettingsError(f"connection= is to {path}, the store to {self._path}: both must be one database")
         if not run(entry.connection, self._sql["outbox_found"]).rows:
-            raise SettingsError("the database of connection= has no table saga_outbox: run `saga db upgrade`")
+            command = upgrade_command(f"sqlite:///{self._path}", self.component)
+            raise SettingsError(f"the database of connection= has no table saga_outbox: run `{command}`")
 
     async def take_deliveries(self, service: str, limit: int, lease_seconds: float) -> Sequence[DeliveryRow]:
         """Claim due rows by moving their `due_at` on by the lease; oldest first."""

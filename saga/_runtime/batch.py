@@ -101,6 +101,9 @@ class BatchRunner:
                     await self._one(unit, seen, writing, item)
                 for together in writing.sets.values():
                     await run_set(context, unit, seen, writing, together)
+            if writing.scope.cancelled_caught:
+                # Whatever came after the handler that was late has not run: nothing of this may be committed.
+                raise TimeoutError("a handler has let out the cancellation that its own timeout was")
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
         return left

@@ -11,7 +11,7 @@ from saga._core.planning import plan_from_json
 from saga._core.rows import InstanceRow
 from saga._core.words import Kind
 from saga._runtime.folding import Folded, Folder, Told
-from saga._runtime.known import Known
+from saga._runtime.known import Known, Stored
 from saga._runtime.planbook import PlanBook
 from saga._runtime.reading import Work
 from saga._runtime.reckoning import Reckoning
@@ -47,7 +47,8 @@ class Decider:
         if tries > 1:
             unknown += [row.saga_id for row in work.due]
         rows |= await self._store.load(unknown) if unknown else {}
-        rows |= {saga_id: row for saga_id, row in guessed.items() if row is not None}
+        known = {saga_id: stored for saga_id, stored in guessed.items() if stored is not None}
+        rows |= {saga_id: stored.row for saga_id, stored in known.items()}
         await self._learn_plans(work, rows)
         now = self.reckoning.now(anyio.current_time()) if not work.due else None
         now = now or await self._store.now()
@@ -55,7 +56,8 @@ class Decider:
         unchanged: list[str] = []
         due = {row.saga_id for row in work.due}
         for saga_id in dict.fromkeys([*work.reports, *due]):
-            folded = self._fold(work, saga_id, rows.get(saga_id), now, due=saga_id in due)
+            at = known.get(saga_id)
+            folded = self._fold(work, saga_id, rows.get(saga_id), now, due=saga_id in due, known=at)
             if folded is not None:
                 found.append(folded)
             elif saga_id in guessed:
@@ -64,13 +66,13 @@ class Decider:
         again = [self._fold(work, saga_id, stored.get(saga_id), now, due=False) for saga_id in unchanged]
         return found + [folded for folded in again if folded is not None]
 
-    def _guessed(self, work: Work) -> dict[str, InstanceRow | None]:
+    def _guessed(self, work: Work) -> dict[str, Stored | None]:
         """Return what is likely to be stored of the sagas of a batch: nothing of those that begin."""
-        guessed: dict[str, InstanceRow | None] = {}
+        guessed: dict[str, Stored | None] = {}
         for saga_id, told in work.reports.items():
             known = self.known.get(saga_id)
             if known is not None:
-                guessed[saga_id] = known.row
+                guessed[saga_id] = known
             elif self._begins(told):
                 guessed[saga_id] = None
         return guessed
@@ -80,9 +82,18 @@ class Decider:
         topology = self._plans.topology(envelope.plan)
         return topology is not None and envelope.kind is Kind.RUN and envelope.step == topology.plan.start
 
-    def _fold(self, work: Work, saga_id: str, stored: InstanceRow | None, now: datetime, *, due: bool) -> Folded | None:
-        known = self.known.get(saga_id) if stored is not None else None
-        instance = known.instance if known is not None and known.row is stored else None
+    def _fold(
+        self,
+        work: Work,
+        saga_id: str,
+        stored: InstanceRow | None,
+        now: datetime,
+        *,
+        due: bool,
+        known: Stored | None = None,
+    ) -> Folded | None:
+        # Not from `self.known`: a rebalance may have cleared that meanwhile.
+        instance = known.instance if known is not None else None
         return self._folder.fold(saga_id, stored, work.reports.get(saga_id, ()), now, due=due, known=instance)
 
     async def _learn_plans(self, work: Work, stored: Mapping[str, InstanceRow]) -> None:

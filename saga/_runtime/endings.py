@@ -11,6 +11,8 @@ import anyio
 from saga._core.rows import RunRow
 
 REMEMBERED = 10_000
+REMEMBERED_BYTES = 4096
+"""A larger row is not remembered: ten thousand of a megabyte would be the end of the process."""
 PATIENCE_FIRST_SECONDS = 0.1
 PATIENCE_CAP_SECONDS = 5.0
 
@@ -51,9 +53,10 @@ class Endings:
         """
         return self._patience_seconds
 
-    def found(self) -> None:
-        """Take note that a saga had ended whose end nobody has told here."""
+    def found(self, saga_id: str) -> None:
+        """Take note that a saga has ended whose end nobody has told here: nothing is to be waited for any more."""
         self._patience_seconds = PATIENCE_FIRST_SECONDS
+        self._here.pop(saga_id, None)
 
     def began(self, saga_id: str) -> None:
         """Remember that a saga has just been started here, and so has not ended yet."""
@@ -83,10 +86,10 @@ class Endings:
     def tell(self, row: RunRow, *, final: bool) -> None:
         """Wake everybody who waits for the saga of a start row that has its outcome; does not block.
 
-        An ending that is not `final` may be followed by another one and is not remembered.
+        An ending that is not `final` may be followed by another one and is not remembered, nor is a large row.
         """
         if row.saga_id in self._here:
-            if final:
+            if final and len(row.result or b"") <= REMEMBERED_BYTES:
                 self._here[row.saga_id] = row
             else:
                 del self._here[row.saga_id]

@@ -78,6 +78,8 @@ async def call_within(
         returned = await handler(*arguments)
         if run.turn is not None:
             await run.turn.flush()
+        if not scope.cancel_called:
+            return returned
     except anyio.get_cancelled_exc_class() as error:
         if not scope.cancel_called:
             await anyio.lowlevel.checkpoint_if_cancelled()
@@ -85,27 +87,36 @@ async def call_within(
                 raise
             # asyncio: the handler has awaited a task or future that somebody else had cancelled.
             stray = RuntimeError("the handler awaited something that was cancelled")
-            raise HandlerTrouble(stray, watched.met if watched else None) from error
+            raise HandlerTrouble(stray, _met_by(watched)) from error
     except Exception as error:  # around a user's handler
         if not scope.cancel_called:
             raise HandlerTrouble(error, _met(watched, run, error)) from error
-    else:
+    except BaseExceptionGroup:
+        # trio: out of a nursery of the handler's, a cancellation comes in a group.
         if not scope.cancel_called:
-            return returned
+            raise
     finally:
         scope.deadline = inf
         run.end_turn()
-        if run.turn is not None:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await run.turn.close()
-    raise HandlerTrouble(TimeoutError(f"no answer within {timeout_seconds:g} s"), watched.met if watched else None)
+        await _close(run.turn)
+    raise HandlerTrouble(TimeoutError(f"no answer within {timeout_seconds:g} s"), _met_by(watched))
 
 
 def _met(watched: WatchedDoor | None, run: Run, error: Exception) -> StoreError | None:
     """Return what an error that a handler has let out was in its own transaction, None when it was not there."""
-    if watched is not None and watched.met is not None:
-        return watched.met
+    if (met := _met_by(watched)) is not None:
+        return met
     return run.turn.meant(error) if run.turn is not None else None
+
+
+def _met_by(watched: WatchedDoor | None) -> StoreError | None:
+    return watched.met if watched is not None else None
+
+
+async def _close(turn: SessionTurn | None) -> None:
+    if turn is not None:
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await turn.close()
 
 
 def is_asked_to_stop() -> bool:

@@ -13,7 +13,7 @@ from saga._core.run import SessionTurn, session_of
 from saga._runtime.context import HandOver
 from saga._runtime.sealing import Sealing
 from saga.errors import StoreUnavailable
-from saga.ports import AdoptedUnit, Beat, Claim, Database, OpenRows, ParticipantStore, UnitOfWork, Watch
+from saga.ports import AdoptedUnit, Beat, Claim, Database, OpenRows, ParticipantStore, UnitOfWork, Watch, unwatched
 
 T = TypeVar("T")
 _Column = tuple[str, str, str, str]
@@ -52,8 +52,7 @@ class SealedStore:
     async def adopt(self, connection: Any, service: str) -> AsyncGenerator[AdoptedUnit]:
         """Work inside the caller's own transaction; see the port."""
         async with self._inner.adopt(connection, service) as inner:
-            unit = SealedUnit(inner, self._sealing)
-            unit.watch = inner.watch
+            unit = SealedUnit(inner, self._sealing, inner.watch)
             yield unit
             if unit.rows:
                 self._expect(OpenRows(unit.rows, inner.watch))
@@ -84,10 +83,9 @@ class SealedStore:
 class SealedUnit:
     """Be one open transaction of a sealed store; `rows` are the outbox rows it has written, as they are stored."""
 
-    watch: Callable[[], Watch]
-
-    def __init__(self, inner: UnitOfWork, sealing: Sealing) -> None:
+    def __init__(self, inner: UnitOfWork, sealing: Sealing, watch: Callable[[], Watch] = unwatched) -> None:
         self._inner = inner
+        self._watch = watch
         self._sealing = sealing
         self._stored: dict[_Column, tuple[bytes, bytes]] = {}
         self.rows: list[OutboxRow] = []
@@ -150,6 +148,11 @@ class SealedUnit:
         return replace(row, raw=await _reaching(self._sealing.close_delivery(row.raw)))
 
     # --- the rest ------------------------------------------------------------------------------------------
+
+    @property
+    def watch(self) -> Callable[[], Watch]:
+        """Return what begins to watch for the transaction's end."""
+        return self._watch
 
     @property
     def db(self) -> Database:

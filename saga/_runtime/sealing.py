@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
 from uuid import uuid4
 
 import anyio
-import orjson
 
-from saga._core.children import PARENT_TYPE
 from saga._core.envelope import Delivery
-from saga._core.events import subject_field
 from saga._core.frozen import replace
-from saga._core.gathering import GATHERED_TYPE
-from saga._core.ids import event_id
 from saga._core.limits import DEFAULT_LIMITS, Limits
 from saga._core.rows import OutboxRow, RunRow
 from saga._core.sealing import (
@@ -32,6 +25,7 @@ from saga._core.sealing import (
     stands_in,
     write_sealed,
 )
+from saga._runtime.sealed_parts import each_of_input, each_of_result, each_refusal, subject_of
 from saga.errors import SettingsError, StillSealed, TooLarge, Undecodable
 from saga.ports.sealing import About, AgingBlobs, Blobs, Encoded, PayloadCodec
 
@@ -42,8 +36,6 @@ PRUNE_EVERY_SECONDS = 3600.0
 _ENVELOPE_BYTES = 512
 """What stands around sealed bytes: names, nonce, tag."""
 _KEPT_CLEAR = (b"", b"{}")
-
-Work = Callable[[bytes, About], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,27 +168,27 @@ class Sealing:
 
     async def close_refusals(self, body: bytes, saga_id: str, tenant: str) -> bytes:
         """Return a report, a list or an outcome with its refusals closed."""
-        return await _each_refusal(body, saga_id, tenant, self.close) if b'"refusal"' in body else body
+        return await each_refusal(body, saga_id, tenant, self.close) if b'"refusal"' in body else body
 
     async def open_refusals(self, body: bytes, saga_id: str) -> bytes:
         """Return a body with those of its refusals opened that can be."""
-        return await _each_refusal(body, saga_id, "", self._opened_or_not) if holds_sealed(body) else body
+        return await each_refusal(body, saga_id, "", self._opened_or_not) if holds_sealed(body) else body
 
     async def close_input(self, run: RunRow) -> bytes | None:
         """Return what stands for the input of a run."""
-        return await _input(run, self.close)
+        return await each_of_input(run, self.close)
 
     async def open_input(self, run: RunRow) -> bytes | None:
         """Return the input of a run, closed as it was where it cannot be opened."""
-        return await _input(run, self._opened_or_not)
+        return await each_of_input(run, self._opened_or_not)
 
     async def close_result(self, run: RunRow) -> bytes | None:
         """Return what stands for the result of a run."""
-        return await _result(run, self.close)
+        return await each_of_result(run, self.close)
 
     async def open_result(self, run: RunRow) -> bytes | None:
         """Return the result of a run, closed as it was where it cannot be opened."""
-        return await _result(run, self._opened_or_not)
+        return await each_of_result(run, self._opened_or_not)
 
     async def _opened_or_not(self, value: bytes, about: About) -> bytes:
         try:
@@ -252,19 +244,6 @@ class Sealing:
             await anyio.sleep(PRUNE_EVERY_SECONDS)
 
 
-def subject_of(wire_type: str, payload: bytes) -> str:
-    """Return whom a payload is about, as its class says; "" where that is nobody."""
-    name = subject_field(wire_type)
-    if not name:
-        return ""
-    try:
-        found: Any = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return ""
-    value = found.get(name) if isinstance(found, dict) else None
-    return "" if value is None else str(value)
-
-
 def _opened(delivery: Delivery, value: bytes) -> Opened:
     return Opened(
         topic=delivery.topic,
@@ -301,42 +280,3 @@ def _tenant(headers: dict[str, bytes]) -> str:
 
 def _text(headers: dict[str, bytes], name: str) -> str:
     return headers.get(name, b"").decode("utf-8", "replace")
-
-
-async def _input(run: RunRow, work: Work) -> bytes | None:
-    if run.input is None or run.input_type == PARENT_TYPE:
-        return run.input
-    message_id = f"{event_id(run.saga_id, run.step, run.branch)}#input"
-    if run.input_type != GATHERED_TYPE:
-        return await work(run.input, About(message_id=message_id, type=run.input_type, tenant=run.tenant))
-    gathered: dict[str, dict[str, list[str]]] = orjson.loads(run.input)
-    for branches in gathered.values():
-        for entry in branches.values():
-            about = About(message_id=message_id, type=entry[0], tenant=run.tenant)
-            entry[1] = (await work(entry[1].encode(), about)).decode()
-    return orjson.dumps(gathered, option=orjson.OPT_SORT_KEYS)
-
-
-async def _result(run: RunRow, work: Work) -> bytes | None:
-    if run.result is None:
-        return None
-    message_id = f"{event_id(run.saga_id, run.step, run.branch)}#result"
-    about = About(message_id=message_id, type=run.result_type, tenant=run.tenant)
-    if run.fan_out is None:
-        return await work(run.result, about)
-    elements: list[str] = orjson.loads(run.result)
-    return orjson.dumps([(await work(element.encode(), about)).decode() for element in elements])
-
-
-async def _each_refusal(body: bytes, saga_id: str, tenant: str, work: Work) -> bytes:
-    try:
-        found: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body
-    places = [found, *found["runs"]] if isinstance(found, dict) and isinstance(found.get("runs"), list) else [found]
-    for place in places:
-        refusal = place.get("refusal") if isinstance(place, dict) else None
-        if isinstance(refusal, dict) and isinstance(refusal.get("data"), str) and isinstance(refusal.get("type"), str):
-            about = About(message_id=f"{saga_id}#refusal", type=refusal["type"], tenant=tenant)
-            refusal["data"] = (await work(refusal["data"].encode(), about)).decode()
-    return orjson.dumps(found)

@@ -121,14 +121,15 @@ class SagaStarter:
     async def outcome(self, saga_id: str, timeout_seconds: float) -> Ended:
         """Wait for the outcome in the start row; see `SagaHandle.outcome`."""
         endings = self._context.endings
-        pause = endings.patience_seconds
+        # Whoever has little time gets an answer too, wherever the outcome has gone.
+        pause = min(endings.patience_seconds, timeout_seconds / 2)
         with anyio.move_on_after(timeout_seconds), endings.waiting(saga_id) as waiting:
             looks, waited = not endings.is_open(saga_id), False
             while True:
                 row = waiting.row or (await self._looks.ask(saga_id) if looks else None)
                 if row is not None and row.outcome is not None:
                     if looks and waited and waiting.row is None:
-                        endings.found()
+                        endings.found(saga_id)
                     return self._ended(row, row.outcome)
                 with anyio.move_on_after(pause):
                     await waiting.told.wait()

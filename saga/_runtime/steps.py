@@ -170,7 +170,8 @@ async def _begin(
         try:
             ended = await _run_local(context, unit, writing, item, row)
         except LockWaits as waits:
-            if waits.changes:
+            # Where the time is up as well, nothing more can be done in this transaction.
+            if waits.changes or writing.scope.cancel_called:
                 raise Trouble(item, waits) from waits
             await wait_in_row(context, unit, writing, item, waits)
             return

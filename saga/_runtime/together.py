@@ -19,6 +19,8 @@ class _Turn(Generic[Asked, Told]):
     woken: anyio.Event = field(default_factory=anyio.Event)
     told: list[Told] = field(default_factory=list["Told"])
     error: Exception | None = None
+    left: bool = False
+    """Whether its caller has gone: nobody is there to be woken."""
 
     @property
     def is_over(self) -> bool:
@@ -52,6 +54,7 @@ class Together(Generic[Asked, Told]):
                 else:
                     await self._lead()
         except BaseException:
+            turn.left = True
             if turn in self._queue:
                 self._queue.remove(turn)
             self._wake_next()
@@ -70,7 +73,7 @@ class Together(Generic[Asked, Told]):
             for turn in group:
                 turn.error = error
         except BaseException:
-            self._queue.extendleft(reversed(group))
+            self._queue.extendleft(turn for turn in reversed(group) if not turn.left)
             raise
         finally:
             self._busy = False

@@ -183,7 +183,7 @@ async def _stores(stack: AsyncExitStack, url: str, schema: str | None, side: Sid
 def _settings(url: str, schema: str | None) -> PostgresSettings | None:
     """Return what a migration needs: nobody waits for it, so that its statements may take as long as they do."""
     open_store(url)  # says what is wrong with the URL, or which extra is missing
-    if url.startswith("sqlite:"):
+    if url.startswith(("sqlite:", "sqlite+")):
         if schema is not None:
             raise SettingsError("--schema belongs to PostgreSQL: leave it out with sqlite:///")
         return None

@@ -25,7 +25,7 @@ from tests.chaos.outbox_audit import audit
 from tests.chaos.outbox_processes import NAMES, PLAIN
 from tests.chaos.outbox_shop import There
 from tests.chaos.outbox_summary import Options, Report, lines_of
-from tests.chaos.outbox_world import PREFIX, World
+from tests.chaos.outbox_world import QUERY, World
 from tests.chaos.schedule import Crash, draw_crashes
 from tests.testbed.brokers import LocalCluster
 from tests.testbed.finding import ThisMachine, find
@@ -221,7 +221,7 @@ async def run_outbox(kafka: Kafka, postgres: Postgres, folder: Path, options: Op
     """Make a world, do it, and leave nothing behind but the logs."""
     shop, desk = [await postgres.create_database(name) for name in ("shop", "desk")]
     await anyio.to_thread.run_sync(os.sync)  # a crashed server first syncs its whole directory
-    there = There(folder=folder, kafka=f"kafka://{kafka.bootstrap}?prefix={PREFIX}", shop=shop, desk=desk)
+    there = There(folder=folder, kafka=f"kafka://{kafka.bootstrap}?{QUERY}", shop=shop, desk=desk)
     world = await World.make(there, kafka.bootstrap, options.seed)
     try:
         return await OutboxRun(world, kafka, postgres, options).run()

@@ -21,7 +21,7 @@ import asyncpg
 
 from outbox.relay import RelayTuning
 from outbox.shards import ShardTuning
-from saga.app import App, Coordinator
+from saga.app import App, Coordinator, Tuning
 from saga.outbox import Outbox
 from tests.chaos.outbox_shop import There, reader, shop, stock, till
 from tests.chaos.outbox_writing import Writer
@@ -32,6 +32,8 @@ NAMES = (*PLAIN, *SHOP, *DESK)
 WRITERS = 4
 QUICK = RelayTuning(shards=ShardTuning(lease_seconds=3.0))
 """An app has the lease of fifteen seconds, an outbox this one: it is lost while its process is frozen."""
+SOON = Tuning(waiting_lease_seconds=10.0)
+"""An attempt of a process that was killed is made again after that time and not after a minute."""
 
 
 def app_of(name: str, there: There) -> App:
@@ -45,29 +47,30 @@ def app_of(name: str, there: There) -> App:
         transport=there.kafka,
         slot=slot,
         coordinator=Coordinator(plans=there.folder / "plans"),
+        tuning=SOON,
     )
 
 
 async def run(name: str, there: There, seed: int) -> None:
-    """Be one of the processes until SIGTERM."""
+    """Be one of the processes until SIGTERM; it writes also while it still waits for Kafka."""
+    writing = name not in DESK
+    # What a shop writes is published by the relay of its app.
+    outbox = Outbox("shop", store=there.shop, transport=there.kafka if name in PLAIN else None, tuning=QUICK)
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
         async with AsyncExitStack() as stack:
-            writing = name not in DESK
             pool = await stack.enter_async_context(_pool(there.shop)) if writing else None
-            if name in PLAIN:
-                outbox = Outbox("shop", store=there.shop, transport=there.kafka, tuning=QUICK)
-                await stack.enter_async_context(outbox)
-            else:
-                outbox = Outbox("shop", store=there.shop)  # what it writes is published by the relay of the app
-                await stack.enter_async_context(app_of(name, there))
-            there.up(name).touch()
-            async with anyio.create_task_group() as tasks:
-                for number in range(WRITERS if writing else 0):
-                    rng = Random(f"{name} {seed} {number}")
-                    tasks.start_soon(Writer(outbox, there, rng, sagas=name in SHOP).write_on, pool)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            writers = [Writer(outbox, there, Random(f"{name} {seed} {number}")) for number in range(WRITERS)]
+            for writer in writers if writing else ():
+                tasks.start_soon(writer.write_on, pool)
+            async with outbox if name in PLAIN else app_of(name, there):
+                for writer in writers:
+                    writer.sagas = name in SHOP
+                there.up(name).touch()
                 async for _ in signals:
                     break
-                tasks.cancel_scope.cancel()
+                for writer in writers:
+                    writer.stopped = True
 
 
 @asynccontextmanager

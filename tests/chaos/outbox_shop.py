@@ -100,7 +100,9 @@ async def keep_note(event: Noted, run: Run) -> None:
     await _handled(run, "kept", event.uid, None, 0)
 
 
-@reader.on(Moved, source=shop, retry=Retry(attempts=20, base_seconds=0.05, cap_seconds=1.0))
+@reader.on(
+    Moved, source=shop, timeout=timedelta(seconds=5), retry=Retry(attempts=20, base_seconds=0.05, cap_seconds=1.0)
+)
 async def shake(event: Moved, run: Run) -> None:
     await _handled(run, "shaken", event.uid, event.key, event.number)
     if run.attempt == 1 and int(event.uid[:4], 16) < SHAKY * 0x10000:

@@ -16,6 +16,7 @@ import asyncpg
 import orjson
 from aiokafka import AIOKafkaConsumer
 
+from outbox.urls import open_store
 from saga._core.manifest import manifest_of
 from saga._core.records import decode_outcome
 from saga._core.resolve import resolve_all
@@ -25,6 +26,8 @@ from tests.chaos.outbox_processes import NAMES, live
 from tests.chaos.outbox_shop import DESK_TABLES, KEYS, SHOP_TABLES, There, reader, shop, stock, till
 
 PREFIX = "chaos."
+QUERY = f"prefix={PREFIX}&publish_timeout_seconds=4"
+"""A broker is away for longer than that, so that some of what is published fails, and what comes next does not."""
 TOPIC = f"{PREFIX}shop.events"
 PLAIN_EVENTS = {b"moved.v1", b"noted.v1"}
 END_SECONDS = 25.0
@@ -121,6 +124,8 @@ class World:
         services = [shop, stock, till, reader]
         write_plans(build_plans([manifest_of(each) for each in resolve_all(services)]), there.folder / "plans")
         for url, tables in ((there.shop, SHOP_TABLES), (there.desk, DESK_TABLES)):
+            async with open_store(url) as store:
+                await store.migrate()  # writers begin before an app or an outbox is up
             await _execute(url, tables)
         await _execute(there.shop, f"insert into counter select 'k' || n, 0 from generate_series(0, {KEYS - 1}) n")
         multiprocessing.get_context("forkserver").set_forkserver_preload(
@@ -191,7 +196,7 @@ class World:
 
 async def read_topic(bootstrap: str) -> Sequence[Sent]:
     """Return all plain events of the topic."""
-    consumer = AIOKafkaConsumer(TOPIC, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    consumer: Any = AIOKafkaConsumer(TOPIC, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
         partitions = consumer.assignment()  # of somebody without a group: all

@@ -10,10 +10,10 @@ import anyio
 import asyncpg
 
 from saga.errors import Contended, StoreUnavailable
-from saga.outbox import Outbox
+from saga.outbox import Joined, Outbox
 from tests.chaos.outbox_shop import KEYS, Bought, Moved, Noted, There, place
 
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.05
 ROLLED_BACK, SAVEPOINT, SLOW, ORDER = 0.08, 0.06, 0.03, 0.2
 SLOW_SECONDS = (0.2, 2.0)
 DECLINED = 0.2
@@ -31,14 +31,15 @@ def _undo() -> NoReturn:
 
 
 class Writer:
-    """Write transactions, one after the other."""
+    """Write transactions, one after the other; with `sagas` too once they can be started."""
 
-    def __init__(self, outbox: Outbox, there: There, rng: Random, *, sagas: bool) -> None:
-        self._outbox, self._there, self._rng, self._sagas = outbox, there, rng, sagas
+    def __init__(self, outbox: Outbox, there: There, rng: Random) -> None:
+        self._outbox, self._there, self._rng = outbox, there, rng
+        self.sagas = self.stopped = False
 
     async def write_on(self, pool: Any) -> None:
-        """Write until there is a file `stop`; a database that is away is waited for."""
-        while not self._there.stop.exists():
+        """Write until `stopped`, or there is a file `stop`; a database that is away is waited for."""
+        while not self.stopped and not self._there.stop.exists():
             try:
                 async with pool.acquire(timeout=5.0) as connection:
                     await self._transaction(connection)
@@ -57,7 +58,7 @@ class Writer:
                     await self._moved(connection, key)
                 if not keys or rng.random() < 0.3:
                     await self._noted(connection)
-                if self._sagas and rng.random() < ORDER:
+                if self.sagas and rng.random() < ORDER:
                     await self._bought(connection)
                 if end < ROLLED_BACK:
                     _undo()
@@ -82,12 +83,14 @@ class Writer:
         uid = uuid4().hex
         number: int = await connection.fetchval(COUNT, key)
         event = Moved(uid=uid, key=key, number=number)
-        message_id = await self._outbox.join(connection).publish(event, key=key)
+        joined: Joined = self._outbox.join(connection)
+        message_id = await joined.publish(event, key=key)
         await connection.execute(WROTE, message_id, uid, key, number)
 
     async def _noted(self, connection: Any) -> None:
         uid = uuid4().hex
-        message_id = await self._outbox.join(connection).publish(Noted(uid=uid))
+        joined: Joined = self._outbox.join(connection)
+        message_id = await joined.publish(Noted(uid=uid))
         await connection.execute(WROTE, message_id, uid, None, 0)
 
     async def _bought(self, connection: Any) -> None:

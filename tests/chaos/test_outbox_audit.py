@@ -59,7 +59,7 @@ def test_a_good_run_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (replace(GOOD, sent=GOOD.sent[1:3] + GOOD.sent[4:]), "lost: a 1"),
+        (replace(GOOD, sent=(*GOOD.sent[1:3], *GOOD.sent[4:])), "lost: a 1"),
         (replace(GOOD, sent=GOOD.sent[:-1]), "lost: no key 0"),
         (replace(GOOD, sent=(*GOOD.sent, sent(9, "c", 1))), "made up: m-c-1"),
         (replace(GOOD, sent=(*GOOD.sent[:4], replace(GOOD.sent[4], uid="other"))), "changed: no key 0"),
@@ -78,6 +78,10 @@ def test_a_good_run_has_no_problems() -> None:
         (replace(GOOD, orders=(order(None, PAID), *GOOD.orders[1:])), "order o has ended not at all"),
         (replace(GOOD, orders=(order("completed", {}), *GOOD.orders[1:])), "order o is completed and has {}"),
         (replace(GOOD, orders=(order("compensated", PAID), *GOOD.orders[1:])), "order o is compensated and has"),
+        (
+            replace(GOOD, sent=(*GOOD.sent, *(sent(9 + at, "a", 1, 0) for at in range(60)))),
+            "61 of 65 messages are there",
+        ),
         (replace(GOOD, left=("shop: outbox row 7 is left over",)), "outbox row 7"),
     ],
 )

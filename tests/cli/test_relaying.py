@@ -25,7 +25,11 @@ pytestmark = pytest.mark.anyio
 async def test_it_publishes_until_it_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'one.db'}"
     heard = Heard()
-    monkeypatch.setattr(_opening, "open_transport", lambda _url: heard)
+
+    def to_us(_url: str) -> Heard:
+        return heard
+
+    monkeypatch.setattr(_opening, "open_transport", to_us)
     async with Outbox("orders", store=url, transport=Heard()):
         pass  # makes the tables
     writing = Outbox("orders", store=url)

@@ -1,6 +1,6 @@
 """The outbox alone: how soon it publishes, what it does in threads, without a loop, and when somebody is cancelled."""
 
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportPrivateUsage=false
 from __future__ import annotations
 
 import sqlite3
@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
+from outbox.joining.of_asyncpg import AsyncpgWatch
 from outbox.relay import RelayTuning
 from outbox.sqlite import SqliteStore
 from saga.errors import NotRunning, SettingsError
@@ -89,6 +90,26 @@ async def test_transaction_after_transaction_on_one_connection_is_published_at_o
             late.append(anyio.current_time() - committed)
             await caller.end("rollback")
         assert median(late) < 0.5, "the sweep would have needed five seconds"
+
+
+@pytest.mark.postgres
+async def test_nothing_is_left_on_a_connection_of_a_pool(heard: Heard, database: str) -> None:
+    async with (
+        Outbox("orders", store=database, transport=heard) as outbox,
+        asyncpg.create_pool(database, min_size=1, max_size=1) as pool,
+    ):
+        for number in range(20):
+            async with pool.acquire() as connection, connection.transaction():
+                await outbox.join(connection).publish(event(number), key="o-1")
+        await heard.until(20)
+        await until_dropped(pool)
+
+
+async def until_dropped(pool: Any) -> None:
+    with anyio.fail_after(5):
+        async with pool.acquire() as connection:
+            while connection._con._query_loggers or AsyncpgWatch._open:  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.001)
 
 
 async def begin(caller: Caller) -> None:

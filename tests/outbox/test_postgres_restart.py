@@ -261,7 +261,7 @@ async def test_an_app_waits_no_longer_than_it_is_told() -> None:
         coordinator=Coordinator(),
         store_timeout_seconds=0.3,
     )
-    with pytest.raises(StoreUnavailable, match=r"cannot be reached.*waited 0\.3 s: App\(store_timeout_seconds"):
+    with pytest.raises(StoreUnavailable, match=r"cannot be reached.*waited 0\.3 s: store_timeout_seconds"):
         async with app:
             pytest.fail("there is no server")
 

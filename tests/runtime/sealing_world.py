@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import anyio
 
-from saga import PII, Ended, Event, Permanent, Refusal, Retry, Run, Saga, Service
+from saga import NOTHING, PII, Dependency, Ended, Event, Permanent, Refusal, Retry, Run, Saga, Service, Transient
 from saga._core.envelope import Message
 from saga.app import App, Coordinator, Tuning
 from saga.ports import CoordinationStore, Publisher, Store, Transport
@@ -56,6 +56,13 @@ class Parcel(Event, name="shop.parcel", version=1, subject="customer"):
 
 class Sent(Event, name="shop.sent", version=1, subject="customer"):
     """Be a parcel on its way."""
+
+    customer: str
+    note: str
+
+
+class Weighed(Event, name="shop.weighed", version=1, subject="customer"):
+    """Be what an outside scale says."""
 
     customer: str
     note: str
@@ -130,6 +137,12 @@ class Shop:
             if parcel.how == "undo":
                 return NotToday(customer=parcel.customer, note=parcel.note[:100])
             return Sent(customer=parcel.customer, note=parcel.note)
+
+        @office.step(saga, retry=QUICK, timeout=seconds, calls=Dependency("scale"), compensation=NOTHING)
+        async def weigh(order: Ordered, run: Run) -> Weighed:
+            if order.how == "weigh" and "weigh" not in self.open:
+                raise Transient("the scale is away", retry_after_seconds=30)
+            return Weighed(customer=order.customer, note=order.note)
 
         @send.compensation
         async def call_back(sent: Sent, run: Run) -> None:

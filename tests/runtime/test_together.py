@@ -83,9 +83,9 @@ async def test_another_one_takes_over_when_the_one_at_work_is_cancelled() -> Non
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(leads)
         await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(asking, together, 1, told)
-        tasks.start_soon(asking, together, 2, told)
-        await anyio.wait_all_tasks_blocked()
+        for number in (1, 2):
+            tasks.start_soon(asking, together, number, told)
+            await anyio.wait_all_tasks_blocked()
         first.cancel()
         await anyio.wait_all_tasks_blocked()
         assert desk.groups == [[0], [1, 2]]
@@ -160,5 +160,5 @@ async def test_its_patience_follows_who_is_told() -> None:
         with endings.waiting(str(number)):
             endings.tell(start_row(str(number)), final=True)
     assert endings.patience_seconds > 3 * PATIENCE_FIRST_SECONDS
-    endings.found()
+    endings.found("19")
     assert endings.patience_seconds == PATIENCE_FIRST_SECONDS

@@ -107,5 +107,5 @@ async def test_what_would_be_too_large_once_sealed_is_refused_before_anything_is
 def test_a_subject_that_is_no_field_is_refused_where_it_is_declared() -> None:
     with pytest.raises(DeclarationError, match=r"subject='custommer' is none of its fields: customer"):
 
-        class Typo(Event, name="customer.typo", version=1, subject="custommer"):
+        class Typo(Event, name="customer.typo", version=1, subject="custommer"):  # pyright: ignore[reportUnusedClass]
             customer: str
