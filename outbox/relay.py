@@ -17,6 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from outbox.bell import Bell
 from outbox.expecting import Expected
+from outbox.outages import Outage
 from outbox.shards import KeyedStore, ShardOwner, ShardTuning
 from saga._core.relay import Pace, Settled, consider, messages_of, pace_after, settle
 from saga._core.rows import OutboxRow
@@ -83,6 +84,8 @@ class Relay:
         self._acknowledged: list[int] = []
         self._deleting = 0
         self._full = False
+        self._refused = Outage("relay: rows not published, left to the sweep", "relay: rows are published again")
+        self._away = Outage("relay: the sweep looks again later", "relay: the sweep is back")
         self._draining = False
         self._queued = Bell()
         self._acked = Bell()
@@ -200,7 +203,10 @@ class Relay:
         self._count("published", len(settled.done))
         if settled.forgotten:
             self._count("forgotten", len(settled.forgotten))
-            log.warning("relay: %d rows not published, left to the sweep: %s", len(settled.forgotten), settled.error)
+            if settled.error is not None:
+                self._refused.failed(settled.error, len(settled.forgotten))
+        elif settled.done:
+            self._refused.worked()
         if settled.done:
             self._acked.ring()
         self._progress.ring()
@@ -237,8 +243,9 @@ class Relay:
             pace = Pace.LATER
             try:
                 pace = await self._sweep_page()
+                self._away.worked()
             except StoreError as error:
-                log.warning("relay: the sweep looks again later: %s", error)
+                self._away.failed(error)
             if pace is Pace.LATER:
                 await self._sweep_bell.wait(self._tuning.sweep_every_seconds)
 

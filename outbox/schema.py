@@ -155,10 +155,11 @@ def upgrade_command(url: str, component: Component) -> str:
 
 
 def check_start(states: Sequence[MigrationState], component: Component, where: str, url: str = "") -> None:
-    """Raise SchemaMismatch, with the command for `url` or `where`, unless this version can work on the tables as they are."""
+    """Raise SchemaMismatch unless this version can work on the tables as they are; `url` is for the command in it."""
     check_upgrade(states, Phase.BEFORE, where)
     if missing := pending(states, Phase.BEFORE):
+        command = upgrade_command(url or where, component)
         raise SchemaMismatch(
-            f"{where}: the tables lack {', '.join(map(str, missing))}; run `{upgrade_command(url or where, component)}`, or let "
-            "an App or an Outbox do it with migrate=True"
+            f"{where}: the tables lack {', '.join(map(str, missing))}; run `{command}`, or let an App or an "
+            "Outbox do it with migrate=True"
         )

@@ -13,9 +13,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from outbox.bell import Bell
+from outbox.outages import Outage
 from saga._core.relay import messages_of
 from saga._core.rows import OutboxRow
-from saga._core.sharing import PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS, Refused, left_out, portion_of, sent
+from saga._core.sharing import PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS, Refused, left_out, one_each, portion_of, sent
 from saga.errors import StoreError, TransportUnavailable
 from saga.ports import OutboxStore, Publisher, ShardStore
 
@@ -74,6 +75,9 @@ class ShardOwner:
         self._refused: dict[str, Refused] = {}
         self._undeleted: set[int] = set()
         self._scopes: set[anyio.CancelScope] = set()
+        self._waiting = Outage("relay: keys wait after an error", "relay: keys that waited are published again")
+        self._away = Outage("relay: rows with a key are read later", "relay: rows with a key are read again")
+        self._leases = Outage("relay: leases of shards are renewed later", "relay: leases of shards are renewed again")
         self._pause = 0.0
         self._quiet_since = 0.0
         self._bell = Bell()
@@ -110,9 +114,10 @@ class ShardOwner:
             try:
                 if await self._store.has_sharded():
                     return
+                self._away.worked()
                 self._empty.ring()
             except StoreError as error:
-                log.warning("relay: rows with a key are looked for later: %s", error)
+                self._away.failed(error)
             await self._bell.wait(self._tuning.rest_seconds)
 
     async def _work(self) -> None:
@@ -141,8 +146,9 @@ class ShardOwner:
             pause = tuning.lease_seconds / 12
             try:
                 pause = await self._beat()
+                self._leases.worked()
             except StoreError as error:
-                log.warning("relay: leases of shards are renewed later: %s", error)
+                self._leases.failed(error)
             await self._beat_bell.wait(pause)
 
     async def _beat(self) -> float:
@@ -185,6 +191,8 @@ class ShardOwner:
             elif knows and not self.in_flight:
                 self._empty.ring()
             now = anyio.current_time()
+            if not self._refused:
+                self._waiting.worked()
             if rows or self.in_flight or self._refused:
                 self._quiet_since = now
             elif now - self._quiet_since >= tuning.idle_seconds:
@@ -211,16 +219,18 @@ class ShardOwner:
         try:
             rows = await self._store.shard_page(sorted(self.held), keys, limit=tuning.page, each=tuning.each)
         except StoreError as error:
-            log.warning("relay: rows with a key are read later: %s", error)
+            self._away.failed(error)
             await anyio.sleep(tuning.rest_seconds)
             return ()
+        self._away.worked()
         if len(rows) < tuning.each:
             # All that there is has been seen: a key that did not come has no rows any more.
             found = {row.aggregateid for row in rows}
             kept = {key: each for key, each in self._refused.items() if each.until > now or key in found}
             self._refused = kept
         # Leases may have changed while the page was read.
-        return [row for row in rows if row.shard in self.held and row.seq not in self._undeleted]
+        mine = [row for row in rows if row.shard in self.held and row.seq not in self._undeleted]
+        return one_each(mine, self._refused.keys())
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> None:
         results: Sequence[BaseException | None] = [LATE] * len(rows)
@@ -246,7 +256,7 @@ class ShardOwner:
             self._refused.pop(row.aggregateid, None)
         self._refused.update(outcome.refused)
         if outcome.error is not None:
-            log.warning("relay: %d keys wait after an error: %s", len(outcome.refused), outcome.error)
+            self._waiting.failed(outcome.error, len(outcome.refused))
         if outcome.done:
             self._pause = 0.0
             self.published += len(outcome.done)

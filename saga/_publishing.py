@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from random import Random, SystemRandom
@@ -12,7 +12,7 @@ import anyio
 
 from outbox.relay import Relay, RelayTuning
 from outbox.urls import open_store
-from saga._opening import enter_store, enter_transport, patiently
+from saga._opening import enter_store, enter_topics, enter_transport, patiently
 from saga._runtime.supervise import bare, supervised
 from saga._runtime.tracing import NullTracer, TracedPublisher
 from saga.errors import SettingsError
@@ -20,6 +20,7 @@ from saga.ports import Publisher, Store, TopicSpec, Tracer, Transport
 from saga.telemetry import open_tracer
 
 STORE_TIMEOUT_SECONDS = 30.0
+TRANSPORT_TIMEOUT_SECONDS = 30.0
 DRAIN_SECONDS = 10.0
 
 
@@ -35,6 +36,7 @@ class Publishing:
     topics: Sequence[TopicSpec] = ()
     tuning: RelayTuning | None = None
     store_timeout_seconds: float = STORE_TIMEOUT_SECONDS
+    transport_timeout_seconds: float = TRANSPORT_TIMEOUT_SECONDS
     drain_seconds: float = DRAIN_SECONDS
 
 
@@ -42,7 +44,8 @@ class Publishing:
 async def publishing(what: Publishing) -> AsyncGenerator[Relay]:
     """Publish for as long as the context lasts, then what is committed within the budget.
 
-    Raises SettingsError, SchemaMismatch, StoreUnavailable after the timeout, TransportUnavailable, TransportRefused.
+    Raises SettingsError, SchemaMismatch, StoreUnavailable and TransportUnavailable after their timeouts,
+    TransportRefused.
     """
     rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
     async with AsyncExitStack() as stack:
@@ -51,8 +54,7 @@ async def publishing(what: Publishing) -> AsyncGenerator[Relay]:
             await patiently(lambda: stack.enter_async_context(store), what.store_timeout_seconds)
         await enter_store(stack, store, (), migrate=what.migrate, timeout_seconds=what.store_timeout_seconds)
         transport = await enter_transport(stack, what.transport)
-        if what.topics:
-            await transport.ensure_topics(what.topics)
+        await enter_topics(transport, what.topics, what.transport_timeout_seconds)
         publisher: Publisher = await stack.enter_async_context(transport.publisher())
         if not isinstance(what.tracer, NullTracer):
             publisher = TracedPublisher(publisher, what.tracer)
@@ -67,17 +69,21 @@ async def publishing(what: Publishing) -> AsyncGenerator[Relay]:
                 tasks.cancel_scope.cancel()
 
 
-async def relay_until_told(store: str, transport: str) -> None:
-    """Publish what others write into a database until SIGTERM or SIGINT; makes neither tables nor topics.
+async def relay_until_told(
+    store: str, transport: str, *, migrate: bool = False, began: Callable[[], None] = lambda: None
+) -> None:
+    """Publish what others write into a database until SIGTERM or SIGINT; makes no topics, and tables with `migrate`.
 
-    Raises SettingsError, SchemaMismatch, StoreUnavailable, TransportUnavailable, TransportRefused.
+    Calls `began` once it publishes. Raises SettingsError, SchemaMismatch, StoreUnavailable, TransportUnavailable,
+    TransportRefused.
     """
     if transport.startswith("memory:"):
         raise SettingsError("--transport memory:// ends with this process: use kafka://host:port")
     what = Publishing(
-        store=open_store(store), transport=transport, opens_store=True, migrate=False, tracer=open_tracer()
+        store=open_store(store), transport=transport, opens_store=True, migrate=migrate, tracer=open_tracer()
     )
     with bare(), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with publishing(what):
+            began()
             async for _ in signals:
                 return

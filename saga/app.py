@@ -25,7 +25,7 @@ from saga._core.start import Start
 from saga._core.topics import BREAKERS, MANIFESTS, PLANS
 from saga._crew import Crew, Post
 from saga._keeping import Keeping
-from saga._opening import enter_coordination, enter_store, enter_transport, manifests_of, own_plans
+from saga._opening import enter_coordination, enter_store, enter_topics, enter_transport, manifests_of, own_plans
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorTuning
 from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
@@ -66,11 +66,11 @@ class App:
     `store` and `transport` are URLs (`sqlite:///file.db`, `postgresql://…`; `memory://`,
     `kafka://host:port`) or open adapters, which the app then uses but does not close. `store` may also be an
     `AsyncEngine` of SQLAlchemy's for postgresql+asyncpg, which stays its owner's too: then handlers have
-    `run.session`. A database that is away is waited for, for `store_timeout_seconds`. `slot` is this
-    replica's number: it makes group membership static, so it must differ between the live replicas of
-    a service and stay the same over restarts. `migrate` brings saga's tables and the services' own SQL
-    files up to date when the app comes up. `missing_steps` says what to do when sagas are open that need
-    steps which the code of a service no longer has. `retention` says how long rows are kept, `row_caps` how many
+    `run.session`. A database or a Kafka that is away is waited for: `store_timeout_seconds`,
+    `transport_timeout_seconds`. `slot` is this replica's number: it makes group membership static, so it must differ
+    between the live replicas of a service and stay the same over restarts. `migrate` brings saga's tables and the
+    services' own SQL files up to date when the app comes up. `missing_steps` says what to do when sagas are open that
+    need steps which the code of a service no longer has. `retention` says how long rows are kept, `row_caps` how many
     open ones there may be before starts are refused, and `publishing` who publishes: the relay here, or a connector
     that reads PostgreSQL's log. With a `codec` no payload lies or travels in clear; with `claim_check` large ones lie
     beside the messages.
@@ -86,6 +86,7 @@ class App:
         slot: str = "0",
         plans_timeout_seconds: float = 30.0,
         store_timeout_seconds: float = 30.0,
+        transport_timeout_seconds: float = 30.0,
         drain_seconds: float = 10.0,
         partitions: int = 8,
         migrate: bool = True,
@@ -113,6 +114,7 @@ class App:
         self._slot = slot
         self._plans_timeout_seconds = plans_timeout_seconds
         self._store_timeout_seconds = store_timeout_seconds
+        self._transport_timeout_seconds = transport_timeout_seconds
         self._drain_seconds = drain_seconds
         self._partitions = partitions
         self._migrate = migrate
@@ -126,6 +128,7 @@ class App:
         # Full jitter only: nothing here has to be unguessable, but two processes must not draw alike.
         self._rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
+        self._names = ", ".join(definition.name for definition in self.definitions) or "coordinator"
         self._stack: AsyncExitStack | None = None
         self._book: PlanBook | None = None
         self._crew: Crew | None = None
@@ -137,8 +140,8 @@ class App:
         """Open the adapters, wait for the plans, start the tasks.
 
         Raises SettingsError, PlanError with what is missing after `plans_timeout_seconds`,
-        StoreUnavailable after `store_timeout_seconds`, TransportUnavailable, TransportRefused. An error
-        that ends the app later is raised out of the `async with` block.
+        StoreUnavailable and TransportUnavailable after their timeouts, TransportRefused. An error that ends
+        the app later is raised out of the `async with` block.
         """
         if self._stack is not None:
             msg = "this App is running already; make a second App for a second replica"
@@ -147,6 +150,7 @@ class App:
             async with AsyncExitStack() as stack:
                 await self._come_up(stack)
                 self._stack = stack.pop_all()
+        log.info("saga is running: %s", self._names)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -158,13 +162,12 @@ class App:
         theirs = isinstance(exc[1], Exception)
         with bare():
             await stack.__aexit__(*((None, None, None) if theirs else exc))  # type: ignore[arg-type]
+        log.info("saga has stopped: %s", self._names)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with self:
-                names = ", ".join(definition.name for definition in self.definitions)
-                log.info("saga is running: %s", names or "coordinator")
                 async for _ in signals:
                     break
 
@@ -185,7 +188,8 @@ class App:
         plans = await self._own_plans(coordination)
         for plan in plans:
             book.learn(plan)
-        await transport.ensure_topics(topic_specs(self.definitions, plans, self._partitions))
+        specs = topic_specs(self.definitions, plans, self._partitions)
+        await enter_topics(transport, specs, self._transport_timeout_seconds)
         publisher: Publisher = await stack.enter_async_context(transport.publisher())
         if not isinstance(tracer, NullTracer):
             publisher = TracedPublisher(publisher, tracer)

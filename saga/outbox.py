@@ -16,20 +16,27 @@ import anyio
 from outbox.joining import Manner, door_to
 from outbox.joining.kinds import AwaitedConnection, BlockingConnection
 from outbox.relay import Relay, RelayTuning
-from outbox.urls import Engine, is_engine, open_store
+from outbox.urls import Engine, is_engine, open_store, url_of
 from saga._core.driving import driven
 from saga._core.events import Event, check_name
 from saga._core.limits import DEFAULT_LIMITS
 from saga._core.plain import check_topic, plain_row
 from saga._core.rows import Changes, OutboxRow
 from saga._core.topics import events_topic
-from saga._publishing import DRAIN_SECONDS, STORE_TIMEOUT_SECONDS, Publishing, publishing
+from saga._publishing import (
+    DRAIN_SECONDS,
+    STORE_TIMEOUT_SECONDS,
+    TRANSPORT_TIMEOUT_SECONDS,
+    Publishing,
+    publishing,
+)
 from saga._runtime.sealing import ClaimCheck, Sealing
 from saga._runtime.supervise import bare
 from saga.errors import NotRunning, SettingsError
 from saga.ports import OpenRows, SpanKind, Store, TopicSpec, Tracer, Transport
 from saga.ports.sealing import PayloadCodec
 from saga.telemetry import open_tracer
+from transports.urls import check_transport
 
 log = logging.getLogger("saga")
 
@@ -43,7 +50,9 @@ class Outbox:
     `store` is the URL of the database with your own tables (`postgresql://…`, `sqlite:///file.db`), an engine of
     SQLAlchemy's, or an open store; `transport` a URL (`kafka://host:port`, `memory://`) or an open transport, and
     None in a program that only writes. `migrate` makes the outbox's tables when it comes up; `partitions` is for
-    topics that do not exist yet. With a `codec` payloads are sealed, with `claim_check` large ones lie in blobs.
+    topics that do not exist yet. A database or a Kafka that is away is then waited for. With a `codec` payloads are
+    sealed, with `claim_check` large ones lie in blobs. Of an engine that is not for postgresql+asyncpg only the URL
+    is taken.
 
     Outside of `async with` events can be written all the same: another process with the same database publishes
     them, an `Outbox`, an `App` or `saga relay`.
@@ -59,6 +68,7 @@ class Outbox:
         migrate: bool = True,
         partitions: int = 8,
         store_timeout_seconds: float = STORE_TIMEOUT_SECONDS,
+        transport_timeout_seconds: float = TRANSPORT_TIMEOUT_SECONDS,
         drain_seconds: float = DRAIN_SECONDS,
         tuning: RelayTuning | None = None,
         tracer: Tracer | None = None,
@@ -71,17 +81,21 @@ class Outbox:
         self.topic = events_topic(service)
         self.topics = frozenset({self.topic, *(check_topic(topic) for topic in topics)})
         self._opens_store = isinstance(store, str) or is_engine(store)
-        self._store = open_store(cast("str | Engine", store)) if self._opens_store else cast("Store", store)
+        self._store = _opened(cast("str | Engine", store)) if self._opens_store else cast("Store", store)
+        if isinstance(transport, str):
+            check_transport(transport)
         self._transport_at = transport
         self._migrate = migrate
         self._partitions = partitions
         self._store_timeout_seconds = store_timeout_seconds
+        self._transport_timeout_seconds = transport_timeout_seconds
         self._drain_seconds = drain_seconds
         self._tuning = tuning
         self._tracer = tracer or open_tracer()
         self._sealing = Sealing(codec, claim_check) if codec is not None or claim_check is not None else None
         self._stack: AsyncExitStack | None = None
         self._relay: Relay | None = None
+        self._is_warned = transport is None
 
     # --- write -------------------------------------------------------------------------------------------
 
@@ -102,6 +116,13 @@ class Outbox:
 
     async def write(self, connection: Any, rows: Sequence[OutboxRow]) -> None:
         """Store rows in the open transaction of a connection; published once it has committed. See `Joined.publish`."""
+        if not self._is_warned and self._stack is None:
+            self._is_warned = True
+            log.warning(
+                "Outbox(%r) does not run, so nothing publishes here: write `async with outbox:` around, or run "
+                "`saga relay`, and leave transport= out of a program that only writes",
+                self.service,
+            )
         if self._sealing is not None:
             rows = [await self._sealing.close_outbox(row) for row in rows]
         async with self._store.adopt(connection, self.service) as unit:
@@ -140,8 +161,9 @@ class Outbox:
     async def __aenter__(self) -> Self:
         """Open the database and the transport, make tables and topics, and start to publish.
 
-        Raises SettingsError, StoreUnavailable after `store_timeout_seconds`, TransportUnavailable, TransportRefused.
-        An error that ends the publishing later is raised out of the `async with` block.
+        Raises SettingsError, StoreUnavailable after `store_timeout_seconds`, TransportUnavailable after
+        `transport_timeout_seconds`, TransportRefused at once. An error that ends the publishing later is raised out
+        of the `async with` block.
         """
         if self._stack is not None:
             msg = f"Outbox({self.service!r}) is running already; make a second one for a second replica"
@@ -149,6 +171,7 @@ class Outbox:
         if self._transport_at is None:
             msg = f"Outbox({self.service!r}, transport=None) only writes: give it a transport such as kafka://host:port"
             raise SettingsError(msg)
+        self._is_warned = True
         what = Publishing(
             store=self._store,
             transport=self._transport_at,
@@ -158,12 +181,14 @@ class Outbox:
             topics=[TopicSpec(name=topic, partitions=self._partitions) for topic in sorted(self.topics)],
             tuning=self._tuning,
             store_timeout_seconds=self._store_timeout_seconds,
+            transport_timeout_seconds=self._transport_timeout_seconds,
             drain_seconds=self._drain_seconds,
         )
         with bare():
             async with AsyncExitStack() as stack:
                 self._relay = await stack.enter_async_context(publishing(what))
                 self._stack = stack.pop_all()
+        log.info("saga is publishing events of %s", self.service)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -175,14 +200,21 @@ class Outbox:
         theirs = isinstance(exc[1], Exception)
         with bare():
             await stack.__aexit__(*((None, None, None) if theirs else exc))  # type: ignore[arg-type]
+        log.info("saga has stopped publishing events of %s", self.service)
 
     async def run(self) -> None:
         """Publish until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with self:
-                log.info("saga is publishing events of %s", self.service)
                 async for _ in signals:
                     break
+
+
+def _opened(at: str | Engine) -> Store:
+    """Return the store on a URL or an engine; of another engine than asyncpg's the URL is taken, and no connection."""
+    if isinstance(at, str) or (at.dialect.name, at.dialect.driver) == ("postgresql", "asyncpg"):
+        return open_store(at)
+    return open_store(url_of(at))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

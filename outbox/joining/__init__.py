@@ -41,8 +41,8 @@ def _a(name: str) -> str:
 def _usable(door: Door, connection: Any) -> Door:
     if door.manner is Manner.AWAITED and is_driven():
         raise SettingsError(
-            f"connection= is {_a(type(connection).__qualname__)}, which is asynchronous: await the call instead, such "
-            "as `await place(...)` for `place.sync(...)`; inside of its own `run_sync` neither can wait: join, or start, "
-            "outside of it"
+            f"connection= is {_a(type(connection).__qualname__)}, which is asynchronous: await the call instead, "
+            "`await outbox.join(session).publish(...)`, or `await place(...)` for `place.sync(...)`, with the session "
+            "itself and outside of `run_sync`"
         )
     return door

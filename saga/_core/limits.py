@@ -10,7 +10,10 @@ from saga.errors import TooLarge, Undecodable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Hold the limits of one message; the same on the way out and on the way in.
+    """Hold the limits of one message.
+
+    `value_bytes` is what is read, `payload_bytes` what is written: brokers count the key, the headers and what Kafka
+    writes around them against the same limit.
 
     `headers` counts them, `header_bytes` sums names and values. `attribute_bytes` bounds one CloudEvents
     attribute, so that every ID fits into a database index. `depth` counts nested JSON arrays and
@@ -26,6 +29,7 @@ class Limits:
     branches: int = 1024
     refusal_bytes: int = 1024
     sealed_refusal_bytes: int = 2048
+    payload_bytes: int = 1024 * 1024 - 16 * 1024 - 2048
 
 
 DEFAULT_LIMITS = Limits()
@@ -44,7 +48,11 @@ def check_delivery(delivery: Delivery, limits: Limits) -> None:
 
 def check_outgoing(message: Message, limits: Limits) -> None:
     """Raise TooLarge when whoever reads `message` would refuse it; call it before storing anything."""
-    problem = _problem(message.value, message.headers, limits)
+    size = len(message.value or b"")
+    if size > limits.payload_bytes:
+        problem = f"value has {size} bytes, at most {limits.payload_bytes} are allowed"
+    else:
+        problem = _problem(message.value, message.headers, limits)
     if not problem:
         problem = next(
             (

@@ -95,6 +95,18 @@ def sent(
     return Sent(done=tuple(done), refused=refused, error=error)
 
 
+def one_each(rows: Sequence[OutboxRow], refused: AbstractSet[str]) -> list[OutboxRow]:
+    """Return the rows without those behind the first of a key that was refused: they would go out with each try."""
+    tried: set[str] = set()
+    found: list[OutboxRow] = []
+    for row in rows:
+        if row.aggregateid not in tried:
+            found.append(row)
+        if row.aggregateid in refused:
+            tried.add(row.aggregateid)
+    return found
+
+
 def left_out(busy: AbstractSet[str], refused: Mapping[str, Refused], now: float) -> list[str]:
     """Return the keys that a page has to be without."""
     return [*busy, *(key for key, each in refused.items() if each.until > now and key not in busy)]

@@ -237,7 +237,7 @@ def _checked_list(result: list[Any], step: StepDefinition) -> list[Event]:
 
 
 def _payload_in(result: Event | Refusal, step: StepDefinition, limits: Limits) -> bytes:
-    limit = limits.refusal_bytes if isinstance(result, Refusal) else limits.value_bytes
+    limit = limits.refusal_bytes if isinstance(result, Refusal) else limits.payload_bytes
     try:
         payload = payload_of(result)
     except Exception as error:  # serializers are the user's code too

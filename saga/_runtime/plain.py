@@ -116,6 +116,8 @@ def put_plain_aside(context: ServiceContext, seen: Snapshot, writing: Writing, i
         return
     left = [step for step in item.steps if _enter(context, seen, writing, (day, item.message_id, step))]
     if left:
+        if item.reason is Reason.DEAD:
+            log.error("%s of %s: a dead letter: %s", ", ".join(left), item.message_id, item.error)
         writing.put_aside(context, replace(item, steps=tuple(left)))
 
 
@@ -140,6 +142,7 @@ def _is_untimely(context: ServiceContext, writing: Writing, item: AsideItem) -> 
     fault = time_fault(item.sent_at, writing.now, context.tuning.inbox_days)
     if fault and not any(row.raw is item.delivery for row in writing.deliveries):
         context.count("dead")
+        log.error("%s: %s from %s: a dead letter: %s", context.service, item.message_id, item.delivery.topic, fault)
         whole = replace(item, reason=Reason.DEAD, steps=("",), error=fault, day=None)
         writing.put_aside(context, whole)
     return bool(fault)

@@ -76,6 +76,8 @@ def _refusals(found: object) -> list[dict[str, Any]]:
         return []
     body = cast("dict[str, Any]", found)
     runs: object = body.get("runs")
-    places = [body, *(cast("list[Any]", runs) if isinstance(runs, list) else [])]
+    places: list[object] = [body]
+    if isinstance(runs, list):
+        places += cast("list[object]", runs)
     held = [cast("dict[str, Any]", place).get("refusal") for place in places if isinstance(place, dict)]
     return [cast("dict[str, Any]", refusal) for refusal in held if isinstance(refusal, dict)]

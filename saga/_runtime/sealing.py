@@ -53,10 +53,10 @@ class ClaimCheck:
 
     def __post_init__(self) -> None:
         """Check the numbers; raises SettingsError."""
-        if not LEAST_THRESHOLD_BYTES <= self.threshold_bytes <= DEFAULT_LIMITS.value_bytes:
+        if not LEAST_THRESHOLD_BYTES <= self.threshold_bytes <= DEFAULT_LIMITS.payload_bytes:
             msg = (
                 f"ClaimCheck(threshold_bytes={self.threshold_bytes}): use {LEAST_THRESHOLD_BYTES} to "
-                f"{DEFAULT_LIMITS.value_bytes}, what fits into a message"
+                f"{DEFAULT_LIMITS.payload_bytes}, what fits into a message"
             )
             raise SettingsError(msg)
         if self.max_bytes < self.threshold_bytes:
@@ -83,10 +83,12 @@ class Sealing:
     @property
     def limits(self) -> Limits:
         """Return how large a payload may be so that what stands for it fits into a message."""
-        most = DEFAULT_LIMITS.value_bytes
+        most = DEFAULT_LIMITS.payload_bytes
         if self._codec is not None:
             most = most // 4 * 3 - _ENVELOPE_BYTES
-        return Limits(value_bytes=most if self._claim is None else max(most, self._claim.max_bytes))
+        if self._claim is not None:
+            most = max(most, self._claim.max_bytes)
+        return Limits(value_bytes=max(most, DEFAULT_LIMITS.value_bytes), payload_bytes=most)
 
     # --- one payload ---------------------------------------------------------------------------------------
 
@@ -106,10 +108,10 @@ class Sealing:
             key = uuid4().hex
             await self._claim.blobs.put(key, closed)
             return refer_to(key, closed)
-        if len(closed) > DEFAULT_LIMITS.value_bytes:
+        if len(closed) > DEFAULT_LIMITS.payload_bytes:
             msg = (
                 f"{about.type} has {len(payload)} bytes, {len(closed)} once it is sealed: at most "
-                f"{DEFAULT_LIMITS.value_bytes} are allowed; send less, or use claim_check="
+                f"{DEFAULT_LIMITS.payload_bytes} are allowed; send less, or use claim_check="
             )
             raise TooLarge(msg)
         return closed

@@ -110,6 +110,9 @@ def _bound(
             later = _aside(envelope, delivery, row, Reason.RETRY, (subscriber.name,), why, day)
             return replace(later, attempt=tried, delay_seconds=pause)
         context.count("dead")
+        if day is None:  # else whoever puts it aside says so, if it is no duplicate
+            name = message_name(envelope)
+            log.error("%s of %s: a dead letter: %s", subscriber.name, name, why)  # noqa: TRY400 - it shows values
         return _aside(envelope, delivery, row, Reason.DEAD, (subscriber.name,), why, day)
     return PlainItem(envelope=envelope, delivery=delivery, row=row, subscriber=subscriber, event=event, day=day)
 

@@ -10,11 +10,19 @@ from random import Random
 
 import anyio
 
-from saga.errors import PlanError, PositionLost, SettingsError, TransportRefused
+from saga.errors import (
+    PlanError,
+    PositionLost,
+    SettingsError,
+    StoreUnavailable,
+    TransportRefused,
+    TransportUnavailable,
+)
 
 log = logging.getLogger("saga")
 
 FATAL = (PositionLost, TransportRefused, SettingsError, PlanError)
+AWAY = (TransportUnavailable, StoreUnavailable)
 PAUSE_FIRST_SECONDS = 0.1
 PAUSE_CAP_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0
@@ -76,7 +84,9 @@ async def supervised(name: str, body: Callable[[], Awaitable[None]], rng: Random
             cap = min(PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS * 2.0 ** min(failures, 10))
             pause = cap * (0.5 + rng.random() / 2)
             reasons = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves(error))
-            log.warning("%s failed and starts again in %.1f s: %s", name, pause, reasons, exc_info=failures == 1)
+            # Where an unforeseen error was raised is said once; whoever is away says it in the sentence.
+            shows = failures == 1 and not all(isinstance(leaf, AWAY) for leaf in leaves(error))
+            log.warning("%s failed and starts again in %.1f s: %s", name, pause, reasons, exc_info=shows)
             await anyio.sleep(pause)
         else:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -16,13 +17,21 @@ Store = Annotated[
 ]
 To = Annotated[str, typer.Option("--transport", metavar="URL", show_default=False, help="Where to: kafka://host:port.")]
 
+Migrate = Annotated[bool, typer.Option("--migrate", help="Make the outbox's tables first, or bring them up to date.")]
 
-def relay(store: Store, transport: To) -> None:
+
+def relay(
+    store: Store,
+    transport: To,
+    migrate: Migrate = False,  # noqa: FBT002 - a switch
+) -> None:
     """Publish the events in a database's outbox until SIGTERM or Ctrl-C.
 
     For programs without an event loop, which write events and cannot publish them. Several may run at once.
+    A database or a Kafka that is away is waited for, 30 seconds each.
     """
     with sentences():
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        err.print("publishing; end with Ctrl-C")
-        anyio.run(relay_until_told, store, transport)
+        began = partial(err.print, "publishing; end with Ctrl-C")
+        anyio.run(partial(relay_until_told, store, transport, migrate=migrate, began=began))
+        err.print("stopped")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from uuid import uuid4
 
 import anyio
@@ -83,13 +83,13 @@ class Writer:
         uid = uuid4().hex
         number: int = await connection.fetchval(COUNT, key)
         event = Moved(uid=uid, key=key, number=number)
-        joined: Joined = self._outbox.join(connection)
+        joined = cast("Joined", self._outbox.join(connection))
         message_id = await joined.publish(event, key=key)
         await connection.execute(WROTE, message_id, uid, key, number)
 
     async def _noted(self, connection: Any) -> None:
         uid = uuid4().hex
-        joined: Joined = self._outbox.join(connection)
+        joined = cast("Joined", self._outbox.join(connection))
         message_id = await joined.publish(Noted(uid=uid))
         await connection.execute(WROTE, message_id, uid, None, 0)
 

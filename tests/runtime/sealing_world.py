@@ -14,7 +14,7 @@ from saga import NOTHING, PII, Dependency, Ended, Event, Permanent, Refusal, Ret
 from saga._core.envelope import Message
 from saga.app import App, Coordinator, Tuning
 from saga.ports import CoordinationStore, Publisher, Store, Transport
-from saga.sealing import AesGcm, ClaimCheck, MemoryKeys
+from saga.sealing import AesGcm, ClaimCheck, Keys
 from tests.runtime.world import TUNING
 from transports import MemoryTransport
 
@@ -201,7 +201,7 @@ async def open_shop(
     coordination: CoordinationStore,
     transport: Transport,
     *,
-    keys: MemoryKeys | None,
+    keys: Keys | None,
     claim_check: ClaimCheck | None = None,
     tuning: Tuning = TUNING,
 ) -> AsyncGenerator[App]:

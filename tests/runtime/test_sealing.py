@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from saga.app import App, SagaHandle
 from saga.errors import OutcomePending, StoreUnavailable
 from saga.operating import DeadLetterDesk, LetterFilter
 from saga.ports import Claim, CoordinationStore, OperatingStore, Store
-from saga.sealing import Key, MemoryKeys
+from saga.sealing import FileKeys, Key, Keys, MemoryKeys
 from tests.runtime.sealing_world import CANARY, NotToday, Ordered, Recording, Shop, messages_text, open_shop, until
 from tests.runtime.world import VirtualClock
 
@@ -104,7 +105,7 @@ class Open:
 
 
 @asynccontextmanager
-async def shopping(at: Bench, *, keys: MemoryKeys | None, shop: Shop | None = None) -> AsyncGenerator[Open]:
+async def shopping(at: Bench, *, keys: Keys | None, shop: Shop | None = None) -> AsyncGenerator[Open]:
     """Open a shop on databases and a memory transport that remembers."""
     shop = shop or Shop()
     async with (
@@ -254,3 +255,21 @@ async def test_keys_that_are_out_of_reach_stop_the_reading_and_cost_nothing(capl
         assert ended.ending is Ending.COMPLETED
         assert len(await there.letters()) == letters + 1  # that of the subscriber who always fails
         assert "keys or blobs are out of reach: [Errno 5] Input/output error" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_start_in_the_callers_own_transaction_is_sealed_too(tmp_path: Path) -> None:
+    keys, shop = FileKeys(tmp_path / "keys"), Shop()
+    async with bench(tmp_path / "shop.db") as at, shopping(at, keys=keys, shop=shop) as there:
+        theirs = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
+        theirs.execute("begin immediate")
+        handle = shop.place.sync(Ordered(customer=CANARY, note="sealed"), connection=theirs)
+        (stored,) = theirs.execute("select result from saga_run").fetchone()
+        assert b"saga-sealed.v1." in stored
+        theirs.execute("commit")
+        theirs.close()
+        ended: Ended = await handle.outcome(60)
+        assert ended.ending is Ending.COMPLETED
+        assert isinstance(ended.start, Ordered)
+        assert ended.start.customer == CANARY
+        assert CANARY.encode() not in there.everything()

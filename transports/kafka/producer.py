@@ -131,8 +131,9 @@ def _fail(unsent: Any, error: BaseException) -> None:
     unsent._pending_batches.update(batches)
     unsent.fail_all(error)
     for batch in batches:
-        if not batch.future.cancelled():
-            batch.future.exception()  # seen: its caller has given up, or raises it
+        _seen(batch.future)  # its caller has given up, or raises it
+        if batch._drain_waiter.done():
+            _seen(batch._drain_waiter)  # nobody waits for it here
 
 
 def _fill(batch: Any, messages: Sequence[Message]) -> int:
