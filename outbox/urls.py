@@ -34,6 +34,20 @@ class Engine(Protocol):
         ...
 
 
+class AnyEngine(Protocol):
+    """Be an engine of SQLAlchemy's, also one that is not asynchronous: it says at least where its database is."""
+
+    @property
+    def url(self) -> Any:
+        """Return its URL, with the password."""
+        ...
+
+    @property
+    def dialect(self) -> Any:
+        """Return what says which database and driver it is for."""
+        ...
+
+
 def is_engine(at: object) -> TypeGuard[Engine]:
     """Return whether that is an engine of SQLAlchemy's, also one that cannot be used."""
     return any(cls.__module__.partition(".")[0] == "sqlalchemy" for cls in type(at).__mro__)
@@ -103,15 +117,15 @@ def without_driver(url: str) -> str:
     return f"{dialect}{separator}{rest}" if plus and dialect in (*_POSTGRES, "sqlite") else url
 
 
-def url_of(engine: Engine) -> str:
+def url_of(engine: AnyEngine) -> str:
     """Return the URL of an engine of SQLAlchemy's, of any driver, with its password.
 
     Raises SettingsError for one that may say more than its URL does: a database in memory, unknown parameters.
     """
-    found: Any = getattr(engine, "url", None)
+    found = engine.url
     kind = f"{type(engine).__module__}.{type(engine).__qualname__}"
     told = f"store= is a {kind}, whose URL cannot be taken over: pass the URL instead, store='postgresql://…'"
-    if found is None or found.get_backend_name() not in (*_POSTGRES, "sqlite") or found.query.keys() - _CARRIED:
+    if found.get_backend_name() not in (*_POSTGRES, "sqlite") or found.query.keys() - _CARRIED:
         raise SettingsError(f"{told} or store='sqlite:///file.db'")
     if found.get_backend_name() == "sqlite" and found.database in (None, "", ":memory:"):
         raise SettingsError(f"{told}; a database in memory belongs to its engine alone")

@@ -16,7 +16,7 @@ import anyio
 from outbox.joining import Manner, door_to
 from outbox.joining.kinds import AwaitedConnection, BlockingConnection
 from outbox.relay import Relay, RelayTuning
-from outbox.urls import Engine, is_engine, open_store, url_of
+from outbox.urls import AnyEngine, Engine, is_engine, open_store, url_of
 from saga._core.driving import driven
 from saga._core.events import Event, check_name
 from saga._core.limits import DEFAULT_LIMITS
@@ -62,7 +62,7 @@ class Outbox:
         self,
         service: str,
         *,
-        store: str | Engine | Store,
+        store: str | AnyEngine | Store,
         transport: str | Transport | None = None,
         topics: Sequence[str] = (),
         migrate: bool = True,
@@ -81,7 +81,7 @@ class Outbox:
         self.topic = events_topic(service)
         self.topics = frozenset({self.topic, *(check_topic(topic) for topic in topics)})
         self._opens_store = isinstance(store, str) or is_engine(store)
-        self._store = _opened(cast("str | Engine", store)) if self._opens_store else cast("Store", store)
+        self._store = _opened(cast("str | AnyEngine", store)) if self._opens_store else cast("Store", store)
         if isinstance(transport, str):
             check_transport(transport)
         self._transport_at = transport
@@ -210,10 +210,12 @@ class Outbox:
                     break
 
 
-def _opened(at: str | Engine) -> Store:
+def _opened(at: str | AnyEngine) -> Store:
     """Return the store on a URL or an engine; of another engine than asyncpg's the URL is taken, and no connection."""
-    if isinstance(at, str) or (at.dialect.name, at.dialect.driver) == ("postgresql", "asyncpg"):
+    if isinstance(at, str):
         return open_store(at)
+    if (at.dialect.name, at.dialect.driver) == ("postgresql", "asyncpg"):
+        return open_store(cast("Engine", at))
     return open_store(url_of(at))
 
 

@@ -58,6 +58,11 @@ class PostgresStore(PostgresInbox, PostgresShards):
 
     component = Component.PARTICIPANT
 
+    @property
+    def transactions_at_once(self) -> int:
+        """Return a third of the pool, up to four: services that share it, and what else they do, need the rest."""
+        return max(1, min(4, self._settings.pool_size // 3))
+
     def unit(self, claim: Claim) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a transaction and take the claim's locks in the same round trip."""
         return self._unit(claim)

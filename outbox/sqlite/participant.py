@@ -33,6 +33,11 @@ class SqliteStore(SqliteOpenSteps, SqliteShards):
 
     component = Component.PARTICIPANT
 
+    @property
+    def transactions_at_once(self) -> int:
+        """Return 1: SQLite has one writer."""
+        return 1
+
     def unit(self, claim: Claim) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a transaction."""
         return self._unit(claim.service)

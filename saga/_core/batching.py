@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from saga._core.frozen import replace
 
 PAUSE_CAP_SECONDS = 0.01
+WORTH_A_TRANSACTION = 32
+LEAST_A_TRANSACTION = 4
+SHORT_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,7 @@ class BatchSize:
 
         What is fetched has to be finished before anything urgent is: so no more is fetched than fits.
         """
-        return self.after_contention() if handled * 2 <= self.size else self
+        return replace(self, size=max(1, self.size // 2)) if handled * 2 <= self.size else self
 
     def after_contention(self) -> BatchSize:
         """Return the size after a deadlock, a lock timeout or a rollback."""
@@ -49,3 +53,32 @@ def pause_after(batch_seconds: float) -> float:
     that grow with the load; an idle one has paused long before the next delivery comes. At most ten milliseconds.
     """
     return min(batch_seconds, PAUSE_CAP_SECONDS)
+
+
+def worth_a_transaction(item_seconds: float) -> int:
+    """Return how many deliveries, each of which takes so long, are enough for a transaction beside another one.
+
+    A small one costs nearly as much as a large one, so 32; fewer where those would take longer than ten milliseconds,
+    as far as four: it is the database's answers that are waited for then.
+    """
+    if item_seconds * WORTH_A_TRANSACTION <= SHORT_SECONDS:
+        return WORTH_A_TRANSACTION
+    return max(LEAST_A_TRANSACTION, round(SHORT_SECONDS / item_seconds))
+
+
+def split(keys: Sequence[Hashable], size: int, at_once: int, worth: int = WORTH_A_TRANSACTION) -> list[list[int]]:
+    """Return the places of deliveries, by their keys, in groups for transactions side by side.
+
+    What has the same key stays together and in order. No group has more than `size`, unless one key has; there are no
+    more than needed for that until each has what is `worth` a transaction, and from there up to `at_once`.
+    """
+    wanted = max(-(-len(keys) // size), min(at_once, len(keys) // worth), 1)
+    if wanted == 1:
+        return [list(range(len(keys)))]
+    groups: list[list[int]] = [[] for _ in range(wanted)]
+    at: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        if key not in at:
+            at[key] = min(groups, key=len)
+        at[key].append(place)
+    return [group for group in groups if group]

@@ -125,8 +125,8 @@ def decode(delivery: Delivery, limits: Limits) -> Envelope:
 
     Raises Undecodable with the reason, and nothing else, whatever the bytes are. A CloudEvent without
     `sagakind` is a plain event: no saga of ours, whatever its correlation ID says. Attributes we do
-    not know are ignored (CloudEvents 1.0.2, "Extension Context Attributes"), and one that is empty is as good as absent:
-    a connector that reads columns sends them all.
+    not know are ignored (CloudEvents 1.0.2, "Extension Context Attributes"), and one that is empty is as
+    good as absent: a connector that reads columns sends them all.
     """
     check_delivery(delivery, limits)
     if delivery.value is None:

@@ -33,6 +33,8 @@ BatchItem = StepItem | EndItem | AsideItem | PlainItem
 
 PAUSE_CAP_SECONDS = 5.0
 ALONE_TRIES = 20
+RECENT = 16
+"""How many transactions the time an item takes is the average of."""
 
 
 class BatchRunner:
@@ -43,6 +45,7 @@ class BatchRunner:
         self._context = context
         self._pending = pending
         self.batch_size = BatchSize(cap=context.tuning.batch_cap)
+        self.item_seconds = 0.0
 
     async def settle(self, items: Sequence[BatchItem]) -> None:
         """Return once every item is committed; waits as long as the database is away.
@@ -106,6 +109,7 @@ class BatchRunner:
                 raise TimeoutError("a handler has let out the cancellation that its own timeout was")
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
+        self.item_seconds += ((anyio.current_time() - began) / (len(items) - len(left)) - self.item_seconds) / RECENT
         return left
 
     async def _one(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: BatchItem) -> None:

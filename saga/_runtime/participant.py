@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
-from saga._core.batching import pause_after
+from saga._core.batching import pause_after, split, worth_a_transaction
 from saga._core.envelope import Delivery
 from saga._core.rows import DeliveryRow
 from saga._core.topics import OUTCOMES, commands_topic, events_topic, in_lane, is_urgent
@@ -90,7 +90,7 @@ class Participant:
         ) as subscription:
             self._subscription = subscription
             while not self._stopping.is_set():
-                limit = max(self._batches.batch_size.size, 1)
+                limit = max(self._batches.batch_size.size, 1) * self._context.store.transactions_at_once
                 timeout = self._context.tuning.fetch_timeout_seconds
                 if self._finished:
                     timeout = min(timeout, self._context.tuning.commit_every_seconds)
@@ -177,13 +177,25 @@ class Participant:
                 commands.append(item)
             else:
                 batch.append(item)
-        await self._batches.settle(batch)
+        await self._settle(batch)
         for command in commands:
             try:
                 await self._commands.obey(command)
             except Exception as error:  # never a fault of the partition: it goes on
                 log.exception("%s: a command for saga %s becomes a dead letter", name, command.envelope.saga_id)
                 await self._batches.settle([buried(self._context, command, error)])
+
+    async def _settle(self, batch: Sequence[BatchItem]) -> None:
+        """Bring a batch to an end, in transactions side by side when there is enough for several."""
+        keys = [item.delivery.key for item in batch]
+        size, at_once = max(self._batches.batch_size.size, 1), self._context.store.transactions_at_once
+        groups = split(keys, size, at_once, worth_a_transaction(self._batches.item_seconds))
+        if len(groups) == 1:
+            await self._batches.settle(batch)
+            return
+        async with anyio.create_task_group() as tasks:
+            for group in groups:
+                tasks.start_soon(self._batches.settle, [batch[place] for place in group])
 
 
 def _place(delivery: Delivery) -> TopicPartition:

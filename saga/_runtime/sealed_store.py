@@ -48,6 +48,11 @@ class SealedStore:
         if unit.rows:
             self._hand_over(unit.rows)
 
+    @property
+    def transactions_at_once(self) -> int:
+        """Return that of the store itself."""
+        return self._inner.transactions_at_once
+
     @asynccontextmanager
     async def adopt(self, connection: Any, service: str) -> AsyncGenerator[AdoptedUnit]:
         """Work inside the caller's own transaction; see the port."""

@@ -136,8 +136,8 @@ class UnitOfWork(EntityLocks, Protocol):
     async def write(self, changes: Changes) -> tuple[int, ...]:
         """Store all changes in one statement and return the `seq` of each outbox row, in order.
 
-        Raises Conflict when an inserted run or inbox entry exists or an updated one is not at the revision read, Gone when a
-        waiting delivery to delete or to update is not there any more.
+        Raises Conflict when an inserted run or inbox entry exists or an updated one is not at the revision read,
+        Gone when a waiting delivery to delete or to update is not there any more.
         """
         ...
 
@@ -157,6 +157,11 @@ class AdoptedUnit(UnitOfWork, Protocol):
 
 class ParticipantStore(Protocol):
     """Keep one service's runs, gates and waiting deliveries next to its business tables."""
+
+    @property
+    def transactions_at_once(self) -> int:
+        """Return how many transactions of one service may be worth having side by side; 1 where they take turns."""
+        ...
 
     def unit(self, claim: Claim) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a transaction and take the claim's locks in the same round trip."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.outbox import run_outbox
-from tests.chaos.outbox_audit import duplicates
 from tests.chaos.outbox_summary import Options, lines_of
 from tests.testbed.services import Kafka, Postgres
 
@@ -19,10 +18,10 @@ async def test_no_event_is_lost_or_out_of_order_when_everything_is_killed(
     own_kafka: Kafka, own_postgres: Postgres, tmp_path: Path
 ) -> None:
     options = Options(
-        kills=20,
+        kills=14,
         restarts=1 if own_postgres.controlled else 0,
         broker_kills=1 if own_kafka.controlled else 0,
-        freezes=2,
+        freezes=1,
         seed=7,
         gap_seconds=1.0,
         end_seconds=120.0,
@@ -32,4 +31,5 @@ async def test_no_event_is_lost_or_out_of_order_when_everything_is_killed(
     assert not report.problems, told
     assert report.found is not None
     assert len(report.found.orders) > 0, told
-    assert duplicates(report.found) < len(report.found.written), told
+    assert report.undone.keys() == {"rolled back", "savepoint rolled back"}, told
+    assert report.done["kill of what was at work"] > 0, told

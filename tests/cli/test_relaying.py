@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -47,6 +48,37 @@ async def test_it_publishes_until_it_is_told_to_stop(tmp_path: Path, monkeypatch
 async def test_it_makes_no_tables(tmp_path: Path) -> None:
     with pytest.raises(SchemaMismatch):
         await relay_until_told(f"sqlite:///{tmp_path / 'one.db'}", "kafka://localhost:9092")
+
+
+async def test_it_makes_the_tables_when_asked_and_says_when_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+
+    def to_us(_url: str) -> Heard:
+        return heard
+
+    monkeypatch.setattr(_opening, "open_transport", to_us)
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    began = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(relay_until_told, url, "kafka://localhost:9092", migrate=True, began=began.set))
+        await began.wait()
+        connection = sqlite3.connect(tmp_path / "one.db", isolation_level=None)
+        connection.execute("begin immediate")
+        Outbox("orders", store=url).join(connection).publish(OrderPlaced(order="1"), key="o-1")
+        connection.execute("commit")
+        connection.close()
+        await heard.until(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_it_does_not_say_that_it_publishes_when_it_cannot(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    done = CliRunner().invoke(app, ["relay", "--store", url, "--transport", "kafka://localhost:9092"])
+    assert done.exit_code == 1
+    assert "publishing" not in done.output
+    assert f"saga db upgrade --store {url} --for participant" in done.output
 
 
 def test_a_transport_that_ends_with_the_process_is_refused(tmp_path: Path) -> None:

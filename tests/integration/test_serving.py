@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SERVICE = '''
+SERVICE = """
 import asyncio
 import logging
 
@@ -39,7 +39,7 @@ class Shop(App):
 
 Shop([orders], coordinator=Coordinator(), store="sqlite:///{path}", transport="memory://").serve()
 print("served", flush=True)
-'''
+"""
 
 
 def test_it_serves_on_uvloop_until_it_is_told_to_stop(tmp_path: Path) -> None:

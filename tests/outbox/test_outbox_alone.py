@@ -138,8 +138,7 @@ def test_a_command_has_the_user_and_not_the_password(url: str, schema: str | Non
 
 async def test_any_engine_or_url_of_sqlalchemys_will_do(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
-    stores: list[Any] = [create_engine(f"sqlite:///{path}"), create_async_engine(f"sqlite+aiosqlite:///{path}")]
-    stores += [f"sqlite+pysqlite:///{path}", f"sqlite:///{path}"]
+    stores: list[Any] = [create_engine(f"sqlite:///{path}"), f"sqlite+pysqlite:///{path}", f"sqlite:///{path}"]
     for store in stores:
         heard = Heard()
         async with Outbox("orders", store=store, transport=heard) as outbox:
@@ -147,8 +146,9 @@ async def test_any_engine_or_url_of_sqlalchemys_will_do(tmp_path: Path) -> None:
             await heard.until(1)
     for driver in ("", "+asyncpg", "+psycopg", "+psycopg2"):
         assert "db:5432/orders" in repr(Outbox("orders", store=f"postgresql{driver}://me:pw@db:5432/orders").__dict__)
-    engine = create_engine("postgresql+psycopg://me:pw@db:5432/orders?sslmode=require")
-    assert "db:5432/orders" in repr(Outbox("orders", store=engine).__dict__)
+    url = "postgresql+psycopg://me:pw@db:5432/orders?sslmode=require"
+    for engine in (create_engine(url), create_async_engine(url)):
+        assert "db:5432/orders" in repr(Outbox("orders", store=engine).__dict__)
 
 
 @pytest.mark.parametrize(

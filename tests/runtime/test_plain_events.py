@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -222,7 +223,9 @@ async def test_a_time_that_cannot_be_is_a_dead_letter(message: Any, reason: str)
         assert reason in row["error"]
 
 
-async def test_what_cannot_be_read_is_a_dead_letter_with_its_bytes_for_each_subscriber_once() -> None:
+async def test_what_cannot_be_read_is_a_dead_letter_with_its_bytes_for_each_subscriber_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with counter(name="plain-odd") as there, desk_of("plain-odd") as desk:
         odd = moved(value=b'{"city": 1}')
         await there.hand(odd)
@@ -233,6 +236,9 @@ async def test_what_cannot_be_read_is_a_dead_letter_with_its_bytes_for_each_subs
             ("billing.greet", odd.value, Reason.DEAD),
         ]
         assert "customer: Field required" in letters[0].error
+        told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert [line.split()[0] for line in told] == ["billing.bill", "billing.greet"]
+        assert all("a dead letter: payload does not fit CustomerMoved: customer: Field" in line for line in told)
 
 
 async def test_a_broken_envelope_is_replayed_for_every_subscriber_and_meets_the_inbox() -> None:

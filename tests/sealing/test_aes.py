@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from saga._core.sealing import (
     stands_in,
     write_sealed,
 )
-from saga.errors import Permanent, StillSealed, Undecodable
+from saga.errors import Permanent, SettingsError, StillSealed, Undecodable
 from saga.ports.sealing import About, Key
 from saga.sealing import AesGcm, MemoryKeys
 
@@ -150,3 +151,9 @@ def test_a_blob_that_is_not_there_is_looked_for_again_for_a_while() -> None:
 
 def test_a_secret_is_not_printed() -> None:
     assert "hidden" not in repr(Key(id="k", secret=b"hidden"))
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers", None)
+    with pytest.raises(SettingsError, match=r"pip install 'saga-choreography\[crypto\]'"):
+        AesGcm(MemoryKeys())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 
@@ -78,6 +79,19 @@ async def test_a_producer_that_has_failed_takes_nothing_and_says_why(producer: P
     assert isinstance(producer.failure("t", 0, waiting), TransportUnavailable)
     with pytest.raises(TransportUnavailable, match=r"cannot publish to t\[0\].*OutOfOrderSequenceNumber"):
         producer.queue("t", 0, some(1))
+
+
+@pytest.mark.anyio
+async def test_what_waits_for_its_next_try_ends_without_a_word_at_the_exit(caplog: pytest.LogCaptureFixture) -> None:
+    producer = Producer("127.0.0.1:1", SMALL)
+    producer.queue("t", 0, some(1))
+    (batch,) = next(iter(producer._raw._message_accumulator._batches.values()))
+    batch.drain_ready()
+    batch.reset_drain()
+    await producer.stop()
+    del batch, producer
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_header_without_a_value_is_empty() -> None:
