@@ -130,4 +130,3 @@ class PostgresStore(PostgresInbox, PostgresShards):
         """Read those of the runs that there are in one query, outside any transaction."""
         keys = [list(column) for column in zip(*runs, strict=True)] or [[], [], []]
         return [CODEC.as_run(row) for row in await self._fetch("load_runs", *keys)]
-

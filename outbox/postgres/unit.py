@@ -141,9 +141,7 @@ class PostgresUnit(PostgresLocks):
         """Return the error of the user's statement that has aborted this transaction, None while it is sound."""
         return self._database.failure
 
-    async def read(
-        self, sagas: Sequence[str], runs: Sequence[RunId], inbox: Sequence[InboxKey] = ()
-    ) -> Snapshot:
+    async def read(self, sagas: Sequence[str], runs: Sequence[RunId], inbox: Sequence[InboxKey] = ()) -> Snapshot:
         """Read gates, runs, inbox entries and the database clock in one statement."""
         parts = [Part("read_clock", ())]
         if sagas:

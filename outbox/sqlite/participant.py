@@ -111,7 +111,6 @@ class SqliteStore(SqliteOpenSteps, SqliteShards):
         found = [row for run in runs for row in await self._database.read(self._sql["load_run"], run)]
         return [CODEC.as_run(row) for row in found]
 
-
     async def prune_inbox(self, limit: int, keep_days: int) -> int:
         """Forget up to `limit` entries of the days before the last `keep_days`."""
         horizon = from_micros(self._now(-keep_days * DAY_SECONDS)).date()

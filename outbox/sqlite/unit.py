@@ -136,9 +136,7 @@ class SqliteUnit(SqliteLocks):
         """Return None: a failed statement does not abort a transaction of SQLite."""
         return None
 
-    async def read(
-        self, sagas: Sequence[str], runs: Sequence[RunId], inbox: Sequence[InboxKey] = ()
-    ) -> Snapshot:
+    async def read(self, sagas: Sequence[str], runs: Sequence[RunId], inbox: Sequence[InboxKey] = ()) -> Snapshot:
         """Read gates, runs, inbox entries and the clock; nobody else writes while this transaction is open."""
         await self._pause()
         gates: dict[str, GateRow] = {}
