@@ -13,9 +13,6 @@ ONCE = {
 }
 """What an order leaves behind; one that was closed before anything was reserved leaves nothing."""
 
-AGAIN_LEAST, AGAIN_SHARE = 50, 0.03
-"""How many messages may be there again: what was under way in a crash, not more."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
@@ -73,15 +70,8 @@ def audit(found: Found) -> list[str]:
         *_out_of_order(found),
         *_handled(found),
         *_sagas(found),
-        *_too_many(found),
         *found.left,
     ]
-
-
-def _too_many(found: Found) -> list[str]:
-    """Return a sentence if more messages came again than crashes account for."""
-    again, most = duplicates(found), AGAIN_LEAST + AGAIN_SHARE * len(found.sent)
-    return [f"{again} of {len(found.sent)} messages are there again, at most {most:.0f} should be"] * (again > most)
 
 
 def duplicates(found: Found) -> int:
