@@ -11,6 +11,8 @@ PAUSE_CAP_SECONDS = 0.01
 WORTH_A_TRANSACTION = 32
 LEAST_A_TRANSACTION = 4
 SHORT_SECONDS = 0.01
+BUSY_SHARE = 0.6
+NEVER = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +57,15 @@ def pause_after(batch_seconds: float) -> float:
     return min(batch_seconds, PAUSE_CAP_SECONDS)
 
 
-def worth_a_transaction(item_seconds: float) -> int:
+def worth_a_transaction(item_seconds: float, busy_share: float) -> int:
     """Return how many deliveries, each of which takes so long, are enough for a transaction beside another one.
 
-    A small one costs nearly as much as a large one, so 32; fewer where those would take longer than ten milliseconds,
-    as far as four: it is the database's answers that are waited for then.
+    A process that works most of the time (`busy_share` of it) only loses by more transactions. Where it mostly waits
+    for the database's answers, so many as take ten milliseconds are enough, but no fewer than four.
     """
-    if item_seconds * WORTH_A_TRANSACTION <= SHORT_SECONDS:
-        return WORTH_A_TRANSACTION
-    return max(LEAST_A_TRANSACTION, round(SHORT_SECONDS / item_seconds))
+    if busy_share > BUSY_SHARE:
+        return NEVER
+    return max(LEAST_A_TRANSACTION, min(WORTH_A_TRANSACTION, round(SHORT_SECONDS / max(item_seconds, 1e-6))))
 
 
 def split(keys: Sequence[Hashable], size: int, at_once: int, worth: int = WORTH_A_TRANSACTION) -> list[list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from time import process_time
 from typing import assert_never
 
 import anyio
@@ -46,6 +47,7 @@ class BatchRunner:
         self._pending = pending
         self.batch_size = BatchSize(cap=context.tuning.batch_cap)
         self.item_seconds = 0.0
+        self.busy_share = 1.0
 
     async def settle(self, items: Sequence[BatchItem]) -> None:
         """Return once every item is committed; waits as long as the database is away.
@@ -91,7 +93,7 @@ class BatchRunner:
         claim = self._claim(items)
         run_ids = [item.run_id for item in items if not isinstance(item, AsideItem | PlainItem)]
         inbox = inbox_keys(items) if context.definition.subscribers else ()
-        began = anyio.current_time()
+        began, worked = anyio.current_time(), process_time()
         left: list[BatchItem] = []
         async with context.store.unit(claim) as unit:
             seen = await unit.read(claim.sagas, run_ids, inbox)
@@ -109,8 +111,13 @@ class BatchRunner:
                 raise TimeoutError("a handler has let out the cancellation that its own timeout was")
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
-        self.item_seconds += ((anyio.current_time() - began) / (len(items) - len(left)) - self.item_seconds) / RECENT
+        self._learn(anyio.current_time() - began, process_time() - worked, len(items) - len(left))
         return left
+
+    def _learn(self, seconds: float, cpu_seconds: float, handled: int) -> None:
+        self.item_seconds += (seconds / handled - self.item_seconds) / RECENT
+        if seconds:
+            self.busy_share += (min(1.0, cpu_seconds / seconds) - self.busy_share) / RECENT
 
     async def _one(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: BatchItem) -> None:
         if item.row is not None:

@@ -188,8 +188,9 @@ class Participant:
     async def _settle(self, batch: Sequence[BatchItem]) -> None:
         """Bring a batch to an end, in transactions side by side when there is enough for several."""
         keys = [item.delivery.key for item in batch]
-        size, at_once = max(self._batches.batch_size.size, 1), self._context.store.transactions_at_once
-        groups = split(keys, size, at_once, worth_a_transaction(self._batches.item_seconds))
+        runner = self._batches
+        worth = worth_a_transaction(runner.item_seconds, runner.busy_share)
+        groups = split(keys, max(runner.batch_size.size, 1), self._context.store.transactions_at_once, worth)
         if len(groups) == 1:
             await self._batches.settle(batch)
             return

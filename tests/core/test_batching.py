@@ -67,8 +67,12 @@ def test_what_has_the_same_key_stays_together_and_in_order() -> None:
 
 
 def test_transactions_side_by_side_are_worth_more_where_answers_take_long() -> None:
-    assert worth_a_transaction(0.0) == 32
-    assert worth_a_transaction(0.0003) == 32
-    assert worth_a_transaction(0.001) == 10
-    assert worth_a_transaction(1.0) == 4
-    assert [len(group) for group in split(list(range(12)), 128, 3, worth_a_transaction(0.005))] == [4, 4, 4]
+    assert worth_a_transaction(0.0, 0.1) == 32
+    assert worth_a_transaction(0.0003, 0.1) == 32
+    assert worth_a_transaction(0.001, 0.1) == 10
+    assert worth_a_transaction(1.0, 0.1) == 4
+    assert [len(group) for group in split(list(range(12)), 128, 3, worth_a_transaction(0.005, 0.1))] == [4, 4, 4]
+
+
+def test_a_process_that_works_all_the_time_has_one_transaction_after_another() -> None:
+    assert [len(group) for group in split(list(range(128)), 128, 4, worth_a_transaction(0.005, 0.9))] == [128]
