@@ -12,16 +12,20 @@ import anyio
 
 from saga._core.batching import pause_after
 from saga._core.envelope import Delivery
-from saga._core.frozen import replace
-from saga._core.rows import CoordinatorChanges, Cursor, InstanceRow, OutboxRow
+from saga._core.rows import InstanceRow, OutboxRow
 from saga._core.topics import RUNS
 from saga._runtime.deciding import Decider
-from saga._runtime.folding import Folder
+from saga._runtime.folding import Folded, Folder
+from saga._runtime.holding import is_pressing
+from saga._runtime.metering import NullMeter
 from saga._runtime.observing import Observer
 from saga._runtime.pacing import tell_paces
 from saga._runtime.planbook import PlanBook
-from saga._runtime.reading import Work, work_of
+from saga._runtime.presence import Presence
+from saga._runtime.reading import work_of
+from saga._runtime.storing import InstanceWriter, reading_of
 from saga._runtime.supervise import supervised
+from saga._runtime.telling import is_asked, tell_sagas
 from saga.errors import Conflict, Contended, Revoked, StoreUnavailable, TransportUnavailable
 from saga.ports import (
     CoordinatorStore,
@@ -33,6 +37,7 @@ from saga.ports import (
     Tracer,
     Transport,
 )
+from saga.ports.metering import Meter
 
 log = logging.getLogger("saga")
 
@@ -77,14 +82,17 @@ class CoordinatorShell:
         rng: Random,
         slot: str,
         tuning: CoordinatorTuning | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Serve `plans`; `slot` makes the group membership static."""
+        self._meter = meter or NullMeter()
         self._store = store
         self._transport = transport
         self._hand_over = hand_over
         self._rng = rng
         self._slot = slot
         self._tuning = tuning or CoordinatorTuning()
+        self._tracer = tracer
         self._folder = Folder(plans, tracer)
         self._decider = Decider(store, plans, self._folder)
         self._busy = anyio.Lock()
@@ -92,10 +100,18 @@ class CoordinatorShell:
         self._to_tell: dict[TopicPartition, int] = {}
         self._tell_at_seconds = 0.0
         self._tick_at_seconds = 0.0
-        self._cursors: dict[int, Cursor | None] = {}
         self._observer = Observer()
+        self._writer = InstanceWriter(
+            store=store,
+            decider=self._decider,
+            observer=self._observer,
+            rng=rng,
+            count=self._count,
+            stored=self._stored,
+        )
         self._stopping = anyio.Event()
         self.stopped = anyio.Event()
+        self.presence = Presence()
         self.counts: dict[str, int] = {}
 
     @property
@@ -114,6 +130,12 @@ class CoordinatorShell:
         """Tell the services how quick the steps of each plan are, until cancelled."""
         await tell_paces(publisher, self._folder.histories)
 
+    async def offsets(self) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+        """Return where each partition it reads ends, and where it is; both empty while it reads none."""
+        if not self.presence.is_there:
+            return {}, {}
+        return await self._subscription.end_offsets(), self._subscription.positions()
+
     def stop(self) -> None:
         """Ask the coordinator to finish its batch and return from `run`; does not block."""
         self._stopping.set()
@@ -121,12 +143,17 @@ class CoordinatorShell:
     # --- the loop -----------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        self._cursors.clear()
+        self._writer.cursors.clear()
         self._decider.known.clear()
+        self._writer.held.clear()
         self._to_tell.clear()
-        async with self._transport.subscribe(
-            self.group, on_assigned=self._assigned, on_revoked=self._give_back
-        ) as subscription:
+        async with (
+            self._transport.subscribe(
+                self.group, on_assigned=self._assigned, on_revoked=self._give_back
+            ) as subscription,
+            self.presence,
+        ):
+            self._subscription = subscription
             self._tick_at_seconds = anyio.current_time()
             while not self._stopping.is_set():
                 deliveries = await subscription.fetch(self._tuning.batch_cap, self._wait_seconds())
@@ -134,43 +161,65 @@ class CoordinatorShell:
                 async with self._busy:
                     if deliveries:
                         await self._take(subscription, deliveries)
+                    if self._writer.held.is_due(anyio.current_time()):
+                        await self._writer.write(subscription)
                     if self._to_tell and anyio.current_time() >= self._tell_at_seconds:
                         await self._tell_now(subscription)
                     if anyio.current_time() >= self._tick_at_seconds:
                         await self._tick(subscription)
                 if 0 < len(deliveries) < self._tuning.batch_cap:
                     await anyio.sleep(pause_after(anyio.current_time() - began))
+            async with self._busy:
+                await self._writer.write(subscription)
             await self._tell_now(subscription)
 
     def _wait_seconds(self) -> float:
         until = min(self._tick_at_seconds, self._tell_at_seconds) if self._to_tell else self._tick_at_seconds
+        until = min(until, self._writer.held.until_seconds)
         return min(WAKE_SECONDS, max(0.0, until - anyio.current_time()))
 
     async def _assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         stored = await self._store.cursors([place.partition for place in partitions])
-        self._cursors.update({place.partition: stored.get(place.partition) for place in partitions})
+        self._writer.cursors.update({place.partition: stored.get(place.partition) for place in partitions})
         self._observer.forget(place.partition for place in partitions)
-        self._decider.known.clear()
+        self._decider.known.clear_stored()
+        for place in partitions:
+            self._writer.held.positions.pop(place.partition, None)
         self._untold = True
         return {place: stored[place.partition].position for place in partitions if place.partition in stored}
 
     async def _give_back(self, partitions: frozenset[TopicPartition]) -> None:
-        with anyio.move_on_after(self._tuning.drain_seconds):
-            async with self._busy:
-                pass
-        for place in partitions:
-            self._cursors.pop(place.partition, None)
-            self._to_tell.pop(place, None)
+        """Finish the batch in hand and store what is held, within the budget; what is left the next owner reads."""
+        try:
+            with anyio.move_on_after(self._tuning.drain_seconds):
+                async with self._busy:
+                    await self._writer.write(None)
+        except Conflict as error:
+            log.info("coordinator: not stored on revoke: %s", error)
+        finally:
+            for place in partitions:
+                self._writer.cursors.pop(place.partition, None)
+                self._to_tell.pop(place, None)
 
     async def _take(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
-        mine = [delivery for delivery in deliveries if delivery.partition in self._cursors]
+        mine = [delivery for delivery in deliveries if delivery.partition in self._writer.cursors]
         positions = {delivery.partition: delivery.offset + 1 for delivery in mine}
         work = work_of(mine, GROUP)
         self._count("dead", len(work.dead))
-        await self._write(subscription, work, positions)
-        # The positions that count are in the database; this tells the broker's lag monitors, and the
-        # memory transport that the records have taken effect.
-        self._to_tell.update({TopicPartition(topic=RUNS, partition=p): at for p, at in positions.items()})
+        self._writer.held.add(work, positions, anyio.current_time())
+        try:
+            folded = await self._decider.decide(work, 1)
+        except (Contended, StoreUnavailable) as error:
+            log.warning("coordinator: the database is away, trying again: %s", error)
+            self._decider.known.clear()
+            await self._writer.write(subscription, again=1)
+            return
+        self._writer.held.take(folded)
+        self._decider.known.hold((each.row, each.instance) for each in folded)
+        now = self._decider.reckoning.now(anyio.current_time())
+        pressing = [each.row.saga_id for each in folded if now is None or is_pressing(each, now)]
+        if pressing:
+            await self._writer.write(subscription, pressing if self._writer.held.rest(pressing) else ())
 
     async def _tell_now(self, subscription: Subscription) -> None:
         places = dict(self._to_tell)
@@ -192,15 +241,17 @@ class CoordinatorShell:
         if self._untold:
             # Whoever had these partitions before may have stored more than it told: its publishers still wait.
             self._untold = False
-            await self._tell(subscription, subscription.positions())
+            # What is merely held has not taken effect.
+            held, read = self._writer.held.positions, subscription.positions()
+            await self._tell(subscription, {place: at for place, at in read.items() if place.partition not in held})
         now = await self._store.now()
         self._decider.reckoning.read(now, anyio.current_time())
-        due = await self._store.next_due(sorted(self._cursors))
+        due = await self._store.next_due(sorted(self._writer.cursors))
         pause = self._tuning.tick_seconds
         if due is not None and due <= now:
             fired = await self._fire(subscription, now)
             full = fired == self._tuning.due_cap
-            due = None if full else await self._store.next_due(sorted(self._cursors))
+            due = None if full else await self._store.next_due(sorted(self._writer.cursors))
             pause = 0.0 if full else min(pause, BEHIND_SECONDS) if due is not None and due <= now else pause
         self._tick_at_seconds = anyio.current_time() + pause
         if due is not None and due > now:
@@ -208,13 +259,14 @@ class CoordinatorShell:
 
     async def _fire(self, subscription: Subscription, now: datetime) -> int:
         """Learn up to when everything has been read, let due times fire against that, and return how many did."""
+        await self._writer.write(subscription)
         ends = await subscription.end_offsets()
-        self._observer.look(now, {place.partition: end for place, end in ends.items()}, _reading(subscription))
-        if self._observer.news(self._cursors):
-            await self._write(subscription, Work(), {})
-        due = await self._store.due(sorted(self._cursors), self._tuning.due_cap)
+        self._observer.look(now, {place.partition: end for place, end in ends.items()}, reading_of(subscription))
+        if self._observer.news(self._writer.cursors):
+            await self._writer.write(subscription)
+        due = await self._store.due(sorted(self._writer.cursors), self._tuning.due_cap)
         if due:
-            await self._write(subscription, Work(due=due), {})
+            await self._writer.write(subscription, due=due)
         return len(due)
 
     def _look_in_time(self, written: Sequence[InstanceRow]) -> None:
@@ -230,54 +282,19 @@ class CoordinatorShell:
 
     # --- records ----------------------------------------------------------------------------------------------
 
-    async def _write(self, subscription: Subscription, work: Work, positions: Mapping[int, int]) -> None:
-        """Decide and store until it fits what is stored.
-
-        Raises Conflict when another replica has moved a cursor: reading starts over from the stored ones.
-        """
-        failures = tries = 0
-        while True:
-            tries += 1
-            try:
-                folded = await self._decider.decide(work, tries)
-                reading = _reading(subscription) if None in self._cursors.values() else {}
-                cursors = self._observer.cursors(self._cursors, positions, reading)
-                changes = CoordinatorChanges(
-                    instances=tuple([each.row for each in folded]),
-                    outbox=tuple([row for each in folded for row in each.outbox]),
-                    cursors=cursors,
-                    dead=tuple(work.dead),
-                )
-                seqs = await self._store.write(changes)
-            except Conflict:
-                self._count("conflict")
-                self._decider.known.clear()
-                await self._check_mine()
-            except (Contended, StoreUnavailable) as error:
-                failures += 1
-                self._decider.known.clear()
-                log.warning("coordinator: the database is away, trying again: %s", error)
-                await anyio.sleep(min(5.0, 0.05 * 2.0 ** min(failures, 8)) * self._rng.random())
-            else:
-                self._cursors.update({new.partition: new for _, new in changes.cursors})
-                self._decider.known.take((each.row, each.instance) for each in folded)
-                self._look_in_time(changes.instances)
-                self._hand_over([replace(row, seq=s) for row, s in zip(changes.outbox, seqs, strict=True)])
-                return
-
-    async def _check_mine(self) -> None:
-        """Raise Conflict unless the stored cursors are the ones held here."""
-        stored = await self._store.cursors(sorted(self._cursors))
-        for partition, cursor in self._cursors.items():
-            found = stored.get(partition)
-            if (found and found.position) != (cursor and cursor.position):
-                msg = f"partition {partition} of {RUNS} was moved on by another coordinator; starting over from there"
-                raise Conflict(msg)
+    def _stored(self, folded: Sequence[Folded], outbox: Sequence[OutboxRow], positions: Mapping[int, int]) -> None:
+        """Act on what has just been stored."""
+        if is_asked(self._meter):
+            tell_sagas(self._meter, folded)
+        for each in folded:
+            if each.story is not None:
+                self._tracer.tell(each.story)
+        self._look_in_time([each.row for each in folded])
+        self._hand_over(outbox)
+        # The positions that count are in the database; this tells the broker's lag monitors, and the
+        # memory transport that the records have taken effect.
+        self._to_tell.update({TopicPartition(topic=RUNS, partition=p): at for p, at in positions.items()})
 
     def _count(self, what: str, more: int = 1) -> None:
         if more:
             self.counts[what] = self.counts.get(what, 0) + more
-
-
-def _reading(subscription: Subscription) -> dict[int, int]:
-    return {place.partition: at for place, at in subscription.positions().items()}

@@ -60,7 +60,7 @@ class Decider:
             folded = self._fold(work, saga_id, rows.get(saga_id), now, due=saga_id in due, known=at)
             if folded is not None:
                 found.append(folded)
-            elif saga_id in guessed:
+            elif saga_id in guessed and not self.known.is_held(saga_id):
                 unchanged.append(saga_id)
         stored: Mapping[str, InstanceRow] = await self._store.load(unchanged) if unchanged else {}
         again = [self._fold(work, saga_id, stored.get(saga_id), now, due=False) for saga_id in unchanged]

@@ -24,9 +24,12 @@ from saga._core.instance import Instance, freed, instance_of, instance_row, kept
 from saga._core.learning import learn, learn_unplanned, only_adds
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
+from saga._core.story import Story
 from saga._core.verbs import Verb
 from saga._core.words import Cause, Kind, Priority, StepKind
+from saga._runtime.bursts import context_of, ended_story, gone_on, heard_in
 from saga._runtime.planbook import PlanBook
+from saga._runtime.tracing import BACK
 from saga.errors import VerbRefused
 from saga.ports import SpanKind, Tracer
 
@@ -41,11 +44,16 @@ Told = tuple[Envelope, Report, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded:
-    """Hold the row to store for one saga and what is to be sent with it."""
+    """Hold the row to store for one saga and what is to be sent with it; `was` is the phase stored before, if any.
+
+    `story` is what to tell of it in traces once it is stored.
+    """
 
     row: InstanceRow
     instance: Instance
     outbox: tuple[OutboxRow, ...]
+    was: str = ""
+    story: Story | None = None
 
 
 class Folder:
@@ -71,10 +79,7 @@ class Folder:
 
         A record for an unknown saga past its expiry is dropped: its saga was pruned long ago.
         """
-        if stored is None and all(isinstance(report, Settled) for _, report, _ in told):
-            return None
-        if stored is None and all(_past(envelope, now) for envelope, _, _ in told):
-            log.info("a record of unknown saga %s came after its expiry and is dropped", saga_id)
+        if stored is None and _is_over(saga_id, told, now):
             return None
         plan_hash = stored.plan if stored is not None else told[0][0].plan
         before = known or (instance_of(stored) if stored is not None else _new(saga_id, told, now))
@@ -101,13 +106,18 @@ class Folder:
             log.warning("saga %s has taken %d attempts, %d are allowed", saga_id, instance.attempts_alarm, limit)
         if stored is not None and instance == before and not effects:
             return None
+        if effects and instance.traceparent:
+            instance = gone_on(self._tracer, topology, before, instance, told, now)
         history = self.histories.get(plan_hash, History())
         self.histories[plan_hash] = learned(topology, history, before, instance, now)
         tenant = inside.tenant if inside else stored.tenant if stored else told[0][0].tenant
         partition = stored.partition if stored is not None else told[0][2]
         revision = stored.revision if stored is not None else 0
         row = self._instance(topology, instance, tenant=tenant, partition=partition, revision=revision)
-        return Folded(row=row, instance=instance, outbox=self._rows(topology, instance, tenant, effects, now))
+        was = stored.phase if stored is not None else ""
+        outbox = self._rows(topology, instance, tenant, effects, now)
+        story = ended_story(topology, before, instance)
+        return Folded(row=row, instance=instance, outbox=outbox, was=was, story=story)
 
     def act(self, stored: InstanceRow, verb: Verb, now: datetime) -> tuple[Folded, tuple[Verb, ...]]:
         """Return what to write once a person has spoken, and the verb for each run it stands for; raises VerbRefused.
@@ -126,12 +136,14 @@ class Folder:
             instance = decision.instance
             effects.extend(decision.effects)
         if instance == before and not effects:
-            return Folded(row=stored, instance=before, outbox=()), verbs
+            return Folded(row=stored, instance=before, outbox=(), was=stored.phase), verbs
+        if effects and instance.traceparent:
+            instance = gone_on(self._tracer, topology, before, instance, (), now)
         row = self._instance(
             topology, instance, tenant=stored.tenant, partition=stored.partition, revision=stored.revision
         )
         outbox = self._rows(topology, instance, stored.tenant, effects, now)
-        return Folded(row=row, instance=instance, outbox=outbox), verbs
+        return Folded(row=row, instance=instance, outbox=outbox, was=stored.phase), verbs
 
     def _instance(
         self, topology: Topology, instance: Instance, *, tenant: str, partition: int, revision: int
@@ -166,7 +178,7 @@ class Folder:
             revision=stored.revision if stored is not None else 0,
             started_at=None,
         )
-        return Folded(row=row, instance=instance, outbox=())
+        return Folded(row=row, instance=instance, outbox=(), was=stored.phase if stored is not None else "")
 
     def _rows(
         self, topology: Topology, instance: Instance, tenant: str, effects: Iterable[Effect], now: datetime
@@ -175,7 +187,7 @@ class Folder:
 
     def _row(self, topology: Topology, instance: Instance, tenant: str, effect: Effect, now: datetime) -> OutboxRow:
         attributes = {"saga.id": instance.saga_id, "saga.name": topology.plan.saga}
-        with self._tracer.span(_span_name(effect), SpanKind.PRODUCER, instance.traceparent, attributes) as span:
+        with self._tracer.span(_span_name(effect), SpanKind.PRODUCER, context_of(instance), attributes) as span:
             about = About(
                 saga_id=instance.saga_id,
                 plan=topology.plan.hash,
@@ -189,6 +201,8 @@ class Folder:
                 case SendClose(service=service):
                     return emit.command(Close(), service=service, about=about)
                 case SendUndo(key=key):
+                    span.set("saga.step", key.step)
+                    span.set("saga.direction", BACK)
                     return emit.command(Undo(step=key.step, branch=key.branch), service=key.service, about=about)
                 case Send(service=service, command=command):
                     return emit.command(command, service=service, about=about)
@@ -196,6 +210,7 @@ class Folder:
                     child = child_id_of(topology.steps[key.step].child, tenant, instance.saga_id, key)
                     return emit.report(Settled(), service=COORDINATOR, about=replace(about, saga_id=child))
                 case Tell(outcome=outcome):
+                    span.set("saga.ending", outcome.ending.value)
                     return emit.outcome(outcome, about=about)
                 case _:
                     assert_never(effect)
@@ -215,6 +230,16 @@ def _span_name(effect: Effect) -> str:
             return "create saga.outcome"
         case _:
             assert_never(effect)
+
+
+def _is_over(saga_id: str, told: Sequence[Told], now: datetime) -> bool:
+    """Return whether nothing follows from what is said of a saga that is not stored."""
+    if all(isinstance(report, Settled) for _, report, _ in told):
+        return True
+    if all(_past(envelope, now) for envelope, _, _ in told):
+        log.info("a record of unknown saga %s came after its expiry and is dropped", saga_id)
+        return True
+    return False
 
 
 def _past(envelope: Envelope, now: datetime) -> bool:
@@ -241,8 +266,8 @@ def _first_inside(topology: Topology | None, instance: Instance, told: Sequence[
 
 def _primed(instance: Instance, told: Sequence[Told], inside: Envelope | None) -> Instance:
     """Remember the context of the first record, so that commands hang below the saga's trace, and its real expiry."""
-    if told and not instance.traceparent:
-        instance = replace(instance, traceparent=told[0][0].traceparent)
+    if told and (heard := told[-1 if instance.traceparent else 0][0].traceparent):
+        instance = heard_in(instance, heard)
     if instance.lane is Priority.NORMAL and any(envelope.lane is Priority.URGENT for envelope, _, _ in told):
         instance = replace(instance, lane=Priority.URGENT)
     if inside is None or inside.expires_at is None:

@@ -25,7 +25,7 @@ PARTICIPANT = [
     ("prune_runs", "and r.pending_at is null", ""),
 ]
 COORDINATOR = [
-    ("update_instance", "revision = ?12", "?12 > 0"),
+    ("update_instance", "revision = ?14", "?14 > 0"),
     ("update_cursor", "position = ?4", "?4 >= 0"),
     ("put_plan", "set body = excluded.body", "set body = saga_plan.body"),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,11 +27,11 @@ from saga._core.resolve import resolve_all
 from saga._core.rows import CoordinatorChanges, InstanceRow, OutboxRow, PlanRow, RunRow
 from saga._core.topics import RUNS
 from saga._core.words import Kind, RunKey, RunStatus
-from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
+from saga._runtime.coordinator import GROUP, CoordinatorShell, CoordinatorTuning
 from saga._runtime.planbook import PlanBook
 from saga._runtime.tracing import NullTracer
 from saga.desk import SagaDesk
-from saga.ports import Publisher, TopicSpec
+from saga.ports import GroupSpec, Positions, Publisher, TopicSpec
 from tests.runtime.world import VirtualClock, World
 from transports.memory import MemoryTransport
 
@@ -94,7 +94,15 @@ class Coordinating:
     shell: CoordinatorShell
     address: str
     clock: VirtualClock
+    scope: anyio.CancelScope
+    again: Callable[[], CoordinatorShell]
     sent: list[tuple[datetime, OutboxRow]] = field(default_factory=list[tuple[datetime, OutboxRow]])
+
+    async def killed(self) -> None:
+        """Put another coordinator in the place of this one, which stops where it stands."""
+        self.scope.cancel()
+        await self.shell.stopped.wait()
+        self.shell = self.again()
 
     async def run(self, saga_id: str, *steps: str, timeout_seconds: float = 600.0) -> None:
         """Report runs as done, and return once the coordinator has stored that."""
@@ -159,37 +167,60 @@ async def coordinating(tuning: CoordinatorTuning | None = None) -> AsyncGenerato
         transport = await stack.enter_async_context(MemoryTransport())
         await transport.ensure_topics([TopicSpec(name=RUNS, partitions=3)])
         sent: list[tuple[datetime, OutboxRow]] = []
-        shell = CoordinatorShell(
-            store=store,
-            transport=transport,
-            plans=book,
-            hand_over=lambda rows: sent.extend((clock.now(), row) for row in rows),
-            tracer=NullTracer(),
-            rng=Random(1),
-            slot="a",
-            tuning=tuning,
-        )
-        transport.declare(shell.group)
+        transport.declare(GroupSpec(name=GROUP, slot="a", topics=(RUNS,), positions=Positions.SUBSCRIBER))
         publisher = await stack.enter_async_context(transport.publisher())
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        tasks.start_soon(shell.run)
+        scope = anyio.CancelScope()
+
+        async def work(shell: CoordinatorShell, within: anyio.CancelScope) -> None:
+            with within:
+                await shell.run()
+
+        def begin() -> CoordinatorShell:
+            shell = CoordinatorShell(
+                store=store,
+                transport=transport,
+                plans=book,
+                hand_over=lambda rows: sent.extend((clock.now(), row) for row in rows),
+                tracer=NullTracer(),
+                rng=Random(1),
+                slot="a",
+                tuning=tuning,
+            )
+            within = scope if not shells else anyio.CancelScope()
+            shells.append(shell)
+            tasks.start_soon(work, shell, within)
+            return shell
+
+        shells: list[CoordinatorShell] = []
+        shell = begin()
         address = f"sqlite:///:memory:?name={name}"
-        yield Coordinating(
-            plan=plan, store=store, publisher=publisher, shell=shell, address=address, clock=clock, sent=sent
+        here = Coordinating(
+            plan=plan,
+            store=store,
+            publisher=publisher,
+            shell=shell,
+            address=address,
+            clock=clock,
+            scope=scope,
+            again=begin,
+            sent=sent,
         )
-        shell.stop()
+        yield here
+        here.shell.stop()
 
 
 async def test_a_deadline_fires_at_its_time_however_seldom_the_coordinator_looks() -> None:
     async with coordinating(CoordinatorTuning(tick_seconds=3600.0)) as here:
         await anyio.sleep(1)
-        began = here.clock.now()
-        await here.run("late", "orders.start", timeout_seconds=90)
-        await here.run("early", "orders.start", timeout_seconds=30)
+        began: dict[str, datetime] = {}
+        for saga_id, timeout_seconds in (("late", 90), ("early", 30)):
+            began[saga_id] = here.clock.now()
+            await here.run(saga_id, "orders.start", timeout_seconds=timeout_seconds)
         await anyio.sleep(120)
         fired: dict[str, float] = {}
         for at, row in here.sent:
-            fired.setdefault(row.aggregateid, (at - began).total_seconds())
+            fired.setdefault(row.aggregateid, (at - began[row.aggregateid]).total_seconds())
         assert list(fired) == ["early", "late"]
         assert 30 <= fired["early"] <= 30.1
         assert 90 <= fired["late"] <= 90.1

@@ -173,7 +173,7 @@ async def test_a_rebalance_while_it_decides_takes_nothing_from_under_it(caplog: 
 
         async def meanwhile(saga_ids: Sequence[str]) -> Any:
             cleared.append(len(decider.known._stored))
-            decider.known.clear()
+            decider.known.clear_stored()
             return await load(saga_ids)
 
         decider._store.load = meanwhile  # type: ignore[method-assign]
