@@ -15,6 +15,8 @@ REMEMBERED_BYTES = 4096
 """A larger row is not remembered: ten thousand of a megabyte would be the end of the process."""
 PATIENCE_FIRST_SECONDS = 0.1
 PATIENCE_CAP_SECONDS = 5.0
+BETWEEN_SECONDS = 1.0
+"""How long an end may be in the database before it is told here: the commit and the telling are not one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +41,7 @@ class Endings:
         self._here: dict[str, RunRow | None] = {}
         self._remembered = remembered
         self._patience_seconds = PATIENCE_FIRST_SECONDS
+        self._found: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Return how many sagas are waited for."""
@@ -53,10 +56,21 @@ class Endings:
         """
         return self._patience_seconds
 
-    def found(self, saga_id: str) -> None:
-        """Take note that a saga has ended whose end nobody has told here: nothing is to be waited for any more."""
-        self._patience_seconds = PATIENCE_FIRST_SECONDS
-        self._here.pop(saga_id, None)
+    def found(self, saga_id: str, at_seconds: float) -> None:
+        """Take note that the end of a saga was seen in the database, at the loop's time, before it was told here.
+
+        Where it is not told a moment later either, others are the ones that are told, and waiting for it is in vain.
+        """
+        self._found.setdefault(saga_id, at_seconds)
+        while self._is_in_vain(at_seconds):
+            first = next(iter(self._found))
+            del self._found[first]
+            self._here.pop(first, None)
+            self._patience_seconds = PATIENCE_FIRST_SECONDS
+
+    def _is_in_vain(self, at_seconds: float) -> bool:
+        first = next(iter(self._found.values()), at_seconds)
+        return at_seconds - first >= BETWEEN_SECONDS or len(self._found) > self._remembered
 
     def began(self, saga_id: str) -> None:
         """Remember that a saga has just been started here, and so has not ended yet."""
@@ -88,6 +102,7 @@ class Endings:
 
         An ending that is not `final` may be followed by another one and is not remembered, nor is a large row.
         """
+        self._found.pop(row.saga_id, None)
         if row.saga_id in self._here:
             if final and len(row.result or b"") <= REMEMBERED_BYTES:
                 self._here[row.saga_id] = row

@@ -129,13 +129,14 @@ class SagaStarter:
                 row = waiting.row or (await self._looks.ask(saga_id) if looks else None)
                 if row is not None and row.outcome is not None:
                     if looks and waited and waiting.row is None:
-                        endings.found(saga_id)
+                        endings.found(saga_id, anyio.current_time())
                     return self._ended(row, row.outcome)
                 with anyio.move_on_after(pause):
                     await waiting.told.wait()
                 # The outcome may have reached another replica, which tells nobody here.
                 looks = waited = True
-                pause = min(max(POLL_CAP_SECONDS, endings.patience_seconds), pause * 2)
+                patience = endings.patience_seconds
+                pause = min(max(POLL_CAP_SECONDS, patience), max(pause * 2, patience))
         msg = f"saga {saga_id} had not ended after {timeout_seconds:g} s; it goes on, ask again later"
         raise OutcomePending(msg)
 

@@ -160,5 +160,12 @@ async def test_its_patience_follows_who_is_told() -> None:
         with endings.waiting(str(number)):
             endings.tell(start_row(str(number)), final=True)
     assert endings.patience_seconds > 3 * PATIENCE_FIRST_SECONDS
-    endings.found("19")
+    patience = endings.patience_seconds
+    endings.found("seen before it was told here", 10.0)
+    endings.tell(start_row("seen before it was told here"), final=True)
+    endings.found("20", 12.0)
+    assert endings.patience_seconds == patience
+    endings.found("21", 12.5)
+    assert endings.patience_seconds == patience
+    endings.found("22", 13.0)
     assert endings.patience_seconds == PATIENCE_FIRST_SECONDS
