@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from saga._core.answers import Emitted, Refused, Work, work_of
@@ -16,12 +16,14 @@ from saga._core.plan import Topology
 from saga._core.rows import RunRow
 from saga._core.run import Run
 from saga._core.step import NotFound
-from saga._core.words import Purpose
+from saga._core.story import LONG_WAIT
+from saga._core.words import Purpose, UndoStatus
 from saga._runtime.beating import Hold
 from saga._runtime.handlers import Result, answer_in, call
 from saga._runtime.inputs import inputs_of_run
+from saga._runtime.tracing import NO_SPAN
 from saga._runtime.trouble import HandlerTrouble
-from saga.ports import SpanKind, Tracer
+from saga.ports import Below, Span, SpanKind, Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +31,14 @@ class Heard:
     """Be what came back from outside: an answer, NOT_FOUND of a probe, or the text of what went wrong.
 
     `result` is what the handler returned with an answer. `outcome` is what the dependency has shown, None for nothing.
-    `error` is what went wrong.
+    `error` is what went wrong. `span` is the call's, held until it is known what follows.
     """
 
     answer: Emitted | Refused | NotFound | str
     result: Result = None
     outcome: CallOutcome | None = None
     error: BaseException | None = None
+    span: Span = NO_SPAN
 
 
 def memory_of(called: StepDefinition | CompensationDefinition, lease_seconds: float) -> Memory:
@@ -57,7 +60,7 @@ async def ask(
     given = _given(topology, run, question)
     attributes = {"saga.id": run.saga_id, "saga.step": run.step, "saga.purpose": given.purpose.value}
     heard: Heard | None = None
-    with tracer.span(f"{asked} {run.step}", SpanKind.INTERNAL, run.traceparent, attributes) as span:
+    with tracer.span(f"{asked} {run.step}", SpanKind.INTERNAL, run.traceparent, attributes, below(run)) as span:
         outcome: CallOutcome | None = None
         try:
             values = inputs_of_run(step, run)
@@ -72,9 +75,20 @@ async def ask(
                 heard = _heard(raw, step, question, limits)
         except Exception as error:  # noqa: BLE001 - the user's code, or what it has returned: the attempt counts
             trouble = error if isinstance(error, HandlerTrouble) else HandlerTrouble(error)
-            span.fail(trouble.error)
             heard = Heard(answer=str(trouble), outcome=outcome, error=trouble.error)
+        if heard is not None:
+            if isinstance(heard.answer, Refused):
+                span.set("saga.refusal", heard.answer.type)
+            span.hold()
+            heard = replace(heard, span=span)
     return heard
+
+
+def below(run: RunRow) -> Below:
+    """Return where the span of a call stands: in a new trace if the run has been waiting for long."""
+    since = run.first_called_at if run.undo is UndoStatus.INTENT else run.created_at
+    waits = since is not None and run.called_at is not None and run.called_at - since > LONG_WAIT
+    return Below.LINK if waits else Below.PARENT
 
 
 def _given(topology: Topology, run: RunRow, question: Question) -> Run:

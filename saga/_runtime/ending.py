@@ -26,7 +26,7 @@ from saga._runtime.publishing import publishing_of
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
 from saga.errors import Undecodable
-from saga.ports import SpanKind, UnitOfWork
+from saga.ports import UnitOfWork
 
 
 async def end_turn(
@@ -41,9 +41,9 @@ async def end_turn(
     if start is None or not _is_news(start, item.outcome):
         return None
     end: Ended | None = None
-    attributes = {"saga.id": start.saga_id, "saga.ending": item.outcome.ending.value}
-    name = f"process {item.delivery.topic}"
-    with context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes) as span:
+    about = ("saga.ending", item.outcome.ending.value)
+    with context.tracer.process(item.delivery, item.envelope, about, writing.now) as span:
+        writing.held.add(span)
         if item.start is not None and item.start.on_end is not None:
             try:
                 end = _ended(context, item.start, start, item.outcome)
@@ -57,6 +57,7 @@ async def end_turn(
                 await call_end(item.start.on_end, end, run)
             except HandlerTrouble as trouble:
                 raise_if_store(trouble)
+                trouble.span = span
                 raise
             writing.outbox.extend(outgoing.rows)
     await _end_parent(context, unit, item, start, writing)

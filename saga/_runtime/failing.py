@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from saga._core.definition import CompensationDefinition, StepDefinition
-from saga._core.retry import Failure, GiveUp, Promise, attempts_allowed, decide_retry, fault_of
+from saga._core.retry import Again, Failure, GiveUp, Promise, attempts_allowed, decide_retry, fault_of
 from saga._core.rows import RunRow
+from saga._core.words import Part
 from saga._runtime.context import ServiceContext
+from saga._runtime.telling import extra_of, tell_retry
 from saga._runtime.throttle import patience
 
 log = logging.getLogger("saga")
@@ -21,6 +23,10 @@ class Following:
 
     attempts: int
     retry_at: datetime
+
+    def verdict_of(self, *, is_over: bool) -> Again | GiveUp:
+        """Return it as a verdict on the attempt, where what was decided about the run is known."""
+        return GiveUp(reason="", at=self.retry_at) if is_over else Again(at=self.retry_at)
 
 
 def following(
@@ -45,9 +51,13 @@ def following(
     verdict = decide_retry(retry, Promise.MAY_FAIL, fault, tried=tried, first_at=first_at, now=now, jitter=jitter)
     permanent = fault.failure is Failure.PERMANENT
     level = logging.ERROR if permanent else logging.WARNING
-    log.log(level, "%s of %s: attempt %d failed: %s", what, run.saga_id, tried, text)
+    extra = extra_of(run.saga_id, run.traceparent, saga=context.saga_of(run.step), step=run.step)
+    log.log(level, "%s of %s: attempt %d failed: %s", what, run.saga_id, tried, text, extra=extra)
     context.pending_alarm.ring((verdict.at - now).total_seconds())
     context.count("retried")
+    if isinstance(verdict, Again):
+        undoing = isinstance(tried_out, CompensationDefinition)
+        tell_retry(context, run.step, Part.COMPENSATION if undoing else Part.ACTION)
     attempts = attempts_allowed(verdict, tried)
     if isinstance(verdict, GiveUp) and not permanent:
         attempts = patience(context.throttles, tried_out.dependency, attempts, tried)

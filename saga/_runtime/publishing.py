@@ -11,6 +11,7 @@ from saga._core.plain import plain_row
 from saga._core.rows import OutboxRow, RunRow
 from saga._core.topics import events_topic
 from saga._runtime.context import ServiceContext
+from saga._runtime.tracing import goes_to
 from saga.ports import SpanKind
 
 
@@ -62,6 +63,7 @@ class Publishing:
                 correlation_id=self._correlation_id,
                 limits=context.limits,
             )
+            goes_to(span, (row,))
         self.rows.append(row)
         return row.id
 

@@ -12,6 +12,7 @@ from saga._core.rows import Changes, OutboxRow
 from saga._core.words import Priority
 from saga._runtime.children import cancel_child
 from saga._runtime.context import ServiceContext
+from saga._runtime.tracing import goes_to
 from saga.ports import SpanKind, UnitOfWork
 
 
@@ -38,6 +39,7 @@ async def write_turn(
         name = f"create {turn.emit.result_type or turn.emit.step}"
         with context.tracer.span(name, SpanKind.PRODUCER, traceparent, {"saga.id": saga_id}) as span:
             outbox += emit.ended_run(turn.emit, topology.plan, now, span.traceparent)
+            goes_to(span, outbox)
     about = emit.About(
         saga_id=saga_id,
         plan=topology.plan.hash,

@@ -20,6 +20,11 @@ class ReceivedSpan:
     span_id: bytes
     parent_id: bytes
     attributes: dict[str, str]
+    status: int
+    events: list[str]
+    links: list[bytes]
+    began_us: int
+    took_us: int
 
 
 class Receiver(ThreadingHTTPServer):
@@ -64,7 +69,12 @@ def _spans(request: ExportTraceServiceRequest) -> list[ReceivedSpan]:
             trace_id=span.trace_id,
             span_id=span.span_id,
             parent_id=span.parent_span_id,
-            attributes={a.key: a.value.string_value for a in span.attributes},
+            attributes={a.key: a.value.string_value or str(a.value.int_value) for a in span.attributes},
+            status=span.status.code,
+            events=[event.name for event in span.events],
+            links=[link.trace_id for link in span.links],
+            began_us=span.start_time_unix_nano // 1000,
+            took_us=(span.end_time_unix_nano - span.start_time_unix_nano) // 1000,
         )
         for resource in request.resource_spans
         for scope in resource.scope_spans
