@@ -1,4 +1,4 @@
-"""Trace with OpenTelemetry where it is installed; only `saga.telemetry.otel` imports it."""
+"""Trace with OpenTelemetry where it is installed; only this package imports it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from saga._runtime.tracing import NullTracer
 from saga.errors import SettingsError
 from saga.ports import Tracer
+from saga.telemetry.environment import configure_metrics_from_env, open_meter
 
-__all__ = ["NullTracer", "configure_otlp_from_env", "open_tracer"]
+__all__ = ["NullTracer", "configure_metrics_from_env", "configure_otlp_from_env", "open_meter", "open_tracer"]
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -48,7 +49,7 @@ def configure_otlp_from_env(service_name: str) -> Callable[[], None]:
             "and the endpoint to the collector's HTTP port (usually 4318)"
         )
     try:
-        from saga.telemetry.otel import export_otlp  # noqa: PLC0415 - the core install has no opentelemetry
+        from saga.telemetry.exporting import export_otlp  # noqa: PLC0415 - the core install has no opentelemetry
 
         return export_otlp(service_name)
     except ModuleNotFoundError as error:

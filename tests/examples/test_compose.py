@@ -17,7 +17,7 @@ DOCKERFILE = (ROOT / "compose" / "Dockerfile").read_text()
 SERVICES = cast("dict[str, dict[str, Any]]", yaml.safe_load(FILE.read_text())["services"])
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 ONCE = {"init", "place", "ledger"}
-PINNED = re.compile(r"[a-z0-9./-]+:\d+\.\d+(\.\d+)?(-[a-z]+)*")
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z]+)*")
 
 
 def read_by_code(name: str) -> bool:
@@ -122,7 +122,7 @@ def test_replicas_differ_in_their_slots() -> None:
 def test_addresses_name_services_of_the_file() -> None:
     environment = OURS["orders"]["environment"]
     hosts = re.findall(r"(?://|@)([a-z]+):\d+", " ".join(environment.values()))
-    assert set(hosts) == {"kafka", "postgres", "orders", "gateway", "jaeger"}
+    assert set(hosts) == {"kafka", "postgres", "orders", "gateway", "jaeger", "prometheus"}
 
 
 def test_the_gateway_keeps_its_books_on_a_volume() -> None:

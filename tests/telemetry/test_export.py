@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from saga.errors import SettingsError
-from saga.telemetry import configure_otlp_from_env, otel
+from saga.telemetry import configure_otlp_from_env, exporting
 from tests.telemetry.receiver import receiving
 
 PROGRAM = """
@@ -123,8 +123,8 @@ def test_stopping_is_bounded_when_the_receiver_never_answers() -> None:
     program = """
 import os, sys, time
 from saga.ports import SpanKind
-from saga.telemetry import configure_otlp_from_env, open_tracer, otel
-otel.FLUSH_SECONDS = 0.3
+from saga.telemetry import configure_otlp_from_env, exporting, open_tracer
+exporting.FLUSH_SECONDS = 0.3
 stop = configure_otlp_from_env("orders")
 with open_tracer().span("create a.v1", SpanKind.PRODUCER, "", {}): pass
 before = time.monotonic()
@@ -132,7 +132,7 @@ stop()
 print(time.monotonic() - before, flush=True)
 os._exit(0)
 """
-    assert otel.FLUSH_SECONDS == 5
+    assert exporting.FLUSH_SECONDS == 5
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"http://127.0.0.1:{mute.getsockname()[1]}"
         assert 0.2 < float(run(program=program, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)) < 3

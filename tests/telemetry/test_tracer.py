@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 import sys
+import time
+from contextlib import suppress
 from types import ModuleType
 
 import pytest
@@ -9,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 
 from saga._runtime.tracing import NullTracer
 from saga._runtime.trouble import HandlerTrouble
@@ -177,14 +179,67 @@ def test_a_failure_tells_its_type_and_never_its_message(tracer: Tracer, exporter
 
 
 def test_the_users_error_counts_and_not_the_runtimes_wrapping(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
-    error = ConnectionError()
-    with pytest.raises(HandlerTrouble), tracer.span("process a.events", SpanKind.CONSUMER, "", {}):
+    error = ConnectionError("card 4711")
+    with pytest.raises(HandlerTrouble), tracer.span("create a.v1", SpanKind.PRODUCER, "", {}):
         raise HandlerTrouble(error) from error
     failed = only(exporter)
     assert failed.attributes is not None
     assert failed.attributes["error.type"] == "ConnectionError"
     assert failed.status.status_code is trace.StatusCode.ERROR
     assert failed.events == ()
+
+
+def test_what_leaves_a_handling_is_done_again_and_no_failure(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    error = ConnectionError("card 4711")
+    with pytest.raises(HandlerTrouble), tracer.span("process a.events", SpanKind.CONSUMER, "", {}):
+        raise HandlerTrouble(error) from error
+    span = only(exporter)
+    (event,) = span.events
+    assert (event.name, dict(event.attributes or {})) == ("rolled back", {"error.type": "ConnectionError"})
+    assert span.status.status_code is trace.StatusCode.UNSET
+    assert "4711" not in span.to_json()
+
+
+def test_a_held_span_ends_when_it_is_told_to_at_the_time_its_context_was_left(
+    tracer: Tracer, exporter: InMemorySpanExporter
+) -> None:
+    with suppress(ConnectionError), tracer.span("process a.events", SpanKind.CONSUMER, "", {}) as span:
+        span.hold()
+        raise ConnectionError
+    assert exporter.get_finished_spans() == ()
+    before_ns = time.time_ns()
+    span.event("tried again", {"saga.attempt": 1}, ConnectionError())
+    span.end()
+    span.end()
+    found = only(exporter)
+    assert (found.end_time or 0) <= before_ns
+    assert [event.name for event in found.events] == ["tried again"]
+    assert found.status.status_code is trace.StatusCode.UNSET
+
+
+def test_a_link_points_to_another_context(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    with tracer.span("process a.events", SpanKind.CONSUMER, "", {}) as span:
+        span.link(PARENT)
+        span.link("")
+    assert [link.context.trace_id for link in only(exporter).links] == [int("a" * 32, 16)]
+
+
+def test_below_an_unsampled_trace_others_record_nothing_either(
+    provider: TracerProvider, tracer: Tracer, exporter: InMemorySpanExporter
+) -> None:
+    with tracer.span("process a.events", SpanKind.CONSUMER, UNSAMPLED, {}) as span:
+        provider.get_tracer("user").start_span("select").end()
+        assert span.traceparent == UNSAMPLED
+    assert not trace.get_current_span().get_span_context().is_valid
+    assert exporter.get_finished_spans() == ()
+
+
+def test_a_sampler_that_does_not_go_by_the_parent_is_asked(exporter: InMemorySpanExporter) -> None:
+    provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with OtelTracer(provider).span("process a.events", SpanKind.CONSUMER, UNSAMPLED, {}) as span:
+        assert span.traceparent != UNSAMPLED
+    assert only(exporter).name == "process a.events"
 
 
 def test_being_cancelled_is_no_failure(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
@@ -231,5 +286,6 @@ def test_without_opentelemetry_there_is_a_null_tracer(monkeypatch: pytest.Monkey
 def test_a_broken_installation_is_not_taken_for_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "contextvars", None)
     monkeypatch.delitem(sys.modules, "saga.telemetry.otel")
+    monkeypatch.delitem(sys.modules, "saga.telemetry.spans")
     with pytest.raises(ModuleNotFoundError, match="contextvars"):
         open_tracer()

@@ -1,0 +1,19 @@
+-- What is measured every few seconds while somebody keeps metrics; each part has an index that leaves out the rest.
+
+-- name: measure_shared
+select 'outbox' as what, service as name, '' as kind, count(*) as rows, min(created_at) as oldest
+from saga_outbox group by service
+union all
+select 'dead', service, '', count(*), min(due_at)
+from saga_delivery where reason = 'dead' group by service
+union all
+select 'waiting', service, reason, count(*), null
+from saga_delivery where reason in ('retry', 'delayed', 'locked', 'parked', 'held') group by service, reason
+
+-- name: measure_participant
+select 'calls' as what, service as name, '' as kind, count(*) as rows, null as oldest
+from saga_run where pending_at is not null group by service
+
+-- name: measure_coordinator
+select 'active' as what, saga as name, phase as kind, count(*) as rows, null as oldest
+from saga_instance where phase not in ('completed', 'compensated') group by saga, phase
