@@ -12,17 +12,22 @@ import anyio
 
 from saga._core.batching import BatchSize
 from saga._core.participant import Meeting
+from saga._core.retry import Again, GiveUp
 from saga._core.rows import Snapshot
 from saga._core.words import GateState, Handles
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import end_turn
 from saga._runtime.items import AsideItem, EndItem, PlainItem, StepItem
+from saga._runtime.judging import judged
 from saga._runtime.locking import LockWaits, let_go
 from saga._runtime.pending import PendingWork
 from saga._runtime.plain import give_up_plain, inbox_keys, meet_plain, put_plain_aside
+from saga._runtime.setbacks import give_up, wait_alone
 from saga._runtime.sets import SetTrouble, run_set
 from saga._runtime.sorting import buried
-from saga._runtime.steps import Trouble, give_up, meet_step, wait_alone
+from saga._runtime.steps import Trouble, meet_step
+from saga._runtime.telling import is_asked, tell_batch
+from saga._runtime.tracing import Held, rolled_back
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing, after_commit
 from saga.errors import Conflict, Contended, Gone, StoreError, StoreUnavailable
@@ -61,7 +66,8 @@ class BatchRunner:
         while groups:
             group = groups.pop()
             try:
-                left = await self._transact(group)
+                with Held() as held:
+                    left = await self._transact(group, held)
             except Trouble as trouble:
                 groups.extend(await self._after_trouble(group, trouble))
             except SetTrouble as trouble:
@@ -87,7 +93,7 @@ class BatchRunner:
                 self.batch_size = size.after_cut(handled) if left else size.after_clean(handled)
                 groups.extend([left] if left else [])
 
-    async def _transact(self, items: list[BatchItem]) -> list[BatchItem]:
+    async def _transact(self, items: list[BatchItem], held: Held) -> list[BatchItem]:
         """Commit as many items from the front as the time budget allows and return the rest."""
         context = self._context
         claim = self._claim(items)
@@ -97,7 +103,7 @@ class BatchRunner:
         left: list[BatchItem] = []
         async with context.store.unit(claim) as unit:
             seen = await unit.read(claim.sagas, run_ids, inbox)
-            writing = Writing(now=seen.now)
+            writing = Writing(now=seen.now, held=held)
             with writing.scope:
                 for position, item in enumerate(items):
                     if position and anyio.current_time() - began > context.tuning.batch_budget_seconds:
@@ -112,6 +118,8 @@ class BatchRunner:
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
         self._learn(anyio.current_time() - began, process_time() - worked, len(items) - len(left))
+        if is_asked(context.meter):
+            tell_batch(context, items[: len(items) - len(left)], writing, anyio.current_time() - began)
         return left
 
     def _learn(self, seconds: float, cpu_seconds: float, handled: int) -> None:
@@ -168,7 +176,7 @@ class BatchRunner:
             item = group[0]
             if tries > ALONE_TRIES and not isinstance(item, AsideItem):
                 # Alone and still contended: its own statements are at fault, and the partition goes on.
-                await self._give_up_for_good(Trouble(item, HandlerTrouble(error)))
+                await self._give_up_for_good(Trouble(item, _trouble(item, error)))
                 return []
             await self._pause(tries)
             return [group]
@@ -183,17 +191,20 @@ class BatchRunner:
         item = group[0]
         if isinstance(item, AsideItem):
             raise error
+        trouble = _trouble(item, error)
         if not isinstance(error, StoreError):
-            log.error("%s of %s went wrong inside saga", item.run_id[1], item.run_id[0], exc_info=error)
+            log.error("%s of %s went wrong inside saga", item.run_id[1], item.run_id[0], exc_info=trouble.shown)
         try:
-            await self._give_up_for_good(Trouble(item, HandlerTrouble(error)))
-        except Exception:  # not even its failure can be written
-            log.exception("%s of %s becomes a dead letter", item.run_id[1], item.run_id[0])
-            return [[buried(self._context, item, error)]]
+            await self._give_up_for_good(Trouble(item, trouble))
+        except Exception as failed:  # not even its failure can be written
+            shown = _trouble(item, failed).shown
+            log.exception("%s of %s becomes a dead letter", item.run_id[1], item.run_id[0], exc_info=shown)
+            return [[buried(self._context, item, trouble)]]
         return []
 
     async def _after_trouble(self, group: list[BatchItem], trouble: Trouble) -> list[list[BatchItem]]:
         if len(group) > 1:
+            rolled_back(trouble.span, trouble)
             self.batch_size = self.batch_size.after_contention()
             return [[trouble.item], [item for item in group if item is not trouble.item]]
         await self._give_up_for_good(trouble)
@@ -218,6 +229,7 @@ class BatchRunner:
             try:
                 await self._give_up(trouble)
             except Gone:
+                rolled_back(trouble.span, trouble)
                 self._drop(trouble.item)
                 return
             except (Contended, Conflict, StoreUnavailable):
@@ -234,11 +246,16 @@ class BatchRunner:
             writing = Writing(now=seen.now)
             if item.row is not None:
                 writing.used_rows.append(item.row)
-            await self._give_up_item(unit, seen, writing, trouble)
+            verdict = await self._give_up_item(unit, seen, writing, trouble)
             seqs = await unit.write(writing.changes())
+        judged(context, trouble, verdict, seen.now)
         after_commit(context, self._pending, writing, seqs)
+        if is_asked(context.meter):
+            tell_batch(context, [item], writing)
 
-    async def _give_up_item(self, unit: UnitOfWork, seen: Snapshot, writing: Writing, trouble: Trouble) -> None:
+    async def _give_up_item(
+        self, unit: UnitOfWork, seen: Snapshot, writing: Writing, trouble: Trouble
+    ) -> Again | GiveUp | None:
         context, item, reason = self._context, trouble.item, trouble.reason
         if isinstance(item, EndItem):
             # Whatever keeps the starter from hearing of it: what the saga held is free.
@@ -246,15 +263,21 @@ class BatchRunner:
         if isinstance(reason, LockWaits):
             assert isinstance(item, StepItem)
             await wait_alone(context, unit, seen, writing, item, reason)
-        elif isinstance(item, PlainItem):
+            return None
+        if isinstance(item, PlainItem):
             assert isinstance(reason, HandlerTrouble)
-            give_up_plain(context, seen, writing, item, reason)
-        else:
-            give_up(context, seen, writing, item, reason)
+            return give_up_plain(context, seen, writing, item, reason)
+        parent = trouble.span.traceparent or item.envelope.traceparent
+        return give_up(context, seen, writing, item, reason, parent)
 
     async def _pause(self, failures: int) -> None:
         cap = self._context.tuning.contention_pause_seconds * 2.0 ** min(failures - 1, 8)
         await anyio.sleep(min(PAUSE_CAP_SECONDS, cap) * self._context.rng.random())
+
+
+def _trouble(item: StepItem | EndItem | PlainItem, error: Exception) -> HandlerTrouble:
+    """Return what came up around a handler, perhaps at its commit: it may quote the event all the same."""
+    return HandlerTrouble(error, given=() if isinstance(item, EndItem) else (item.event,))
 
 
 def _gated(item: BatchItem) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -36,74 +36,31 @@ from saga._core.plan import Topology
 from saga._core.rows import RunRow, Snapshot, TakenRun
 from saga._core.run import Run
 from saga._core.step import NotFound
-from saga._core.words import Effects
-from saga._runtime.asking import Heard, ask, memory_of
+from saga._core.words import Effects, Part
+from saga._runtime.asking import Heard, ask, below, memory_of
 from saga._runtime.beating import Hold
+from saga._runtime.compensating import Decide, RecordedRaised, around, compensation, given_up, of_recorded
 from saga._runtime.context import ServiceContext
 from saga._runtime.failing import following
 from saga._runtime.handlers import (
     Result,
     call,
-    call_compensation,
     is_broken,
     raise_if_store,
 )
 from saga._runtime.inputs import Values
+from saga._runtime.judging import Stored, judged_call, traced
 from saga._runtime.publishing import Publishing, cause_id_of, publishing_of
+from saga._runtime.telling import extra_of, taking, tell_run
+from saga._runtime.tracing import undoing
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.turns import write_turn
-from saga.errors import Conflict, Contended, StoreError, StoreUnavailable
+from saga.errors import Conflict, Contended, StoreUnavailable
 from saga.ports import Claim, Lock, SpanKind, UnitOfWork
 
 log = logging.getLogger("saga")
 
 STORE_TRIES = 8
-
-_Decide = Callable[[UnitOfWork, Snapshot, RunRow], Awaitable[Turn]]
-
-
-class _RecordedRaised(Exception):
-    """Leave the transaction because `recorded` raised."""
-
-    def __init__(self, trouble: HandlerTrouble) -> None:
-        self.trouble = trouble
-        super().__init__(str(trouble))
-
-
-def _trouble(error: Exception) -> HandlerTrouble:
-    return error if isinstance(error, HandlerTrouble) else HandlerTrouble(error)
-
-
-async def _compensation(
-    step: StepDefinition, run: RunRow, unit: UnitOfWork | None, outgoing: Publishing | None = None
-) -> None:
-    """Call a run's compensation; whatever goes wrong around it is a failed attempt."""
-    try:
-        await call_compensation(step, run, unit, outgoing)
-    except Exception as error:
-        raise _trouble(error) from error
-
-
-def _given_up(reason: str) -> _Decide:
-    """Give a compensation up that may have happened under a key nobody may remember."""
-
-    async def give_up(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
-        del unit
-        log.error("compensation of %s of %s needs a person: %s", current.step, current.saga_id, reason)
-        return compensation_raised(current, reason, attempts=0, retry_at=seen.now)
-
-    return give_up
-
-
-def dependency_of(context: ServiceContext, run: RunRow) -> str:
-    """Return the name of what a run's pending work calls; "" when it calls nothing, or nothing known here."""
-    topology = context.plans.topology(run.plan)
-    if topology is None or run.step in context.plans.fitness(context.service, run.plan).steps:
-        return ""
-    step = context.step(topology.plan.saga, topology.plan.version, run.step)
-    undoing = work_of(run) is Work.COMPENSATE
-    called = step.dependency if not undoing else step.compensation and step.compensation.dependency
-    return called.name if called else ""
 
 
 class Caller:
@@ -146,35 +103,47 @@ class Caller:
     async def _act(self, topology: Topology, step: StepDefinition, hold: Hold) -> None:
         memory, taken = self._memory(step), hold.taken
         asked = question(taken, memory, probed=step.confirm is not None)
-        heard: Heard | None = None
+        heard = Heard(answer="")
         if asked is not Question.NONE:
             context = self._context
-            heard = await ask(context.tracer, topology, step, hold, asked, context.limits)
-            if heard is None:
+            with taking(context, step.name, Part.ACTION):
+                found = await ask(context.tracer, topology, step, hold, asked, context.limits)
+            if found is None:
                 return  # lost: whoever has taken the run over finds out
-        self._called(hold.run, heard.outcome if heard else None)
+            heard = found
+        self._called(hold.run, heard.outcome)
 
         async def decide(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
             outgoing = self._outgoing(current, "recorded", seen.now)
-            if heard is None:
+            if asked is Question.NONE:
                 answer: AnswerFromOutside = forgotten(memory)
             else:
                 answer = await self._meaning(unit, step, taken, heard, seen.now, outgoing)
             if isinstance(answer, Unanswerable):
                 self._context.count("in_doubt")
-                log.error("%s of %s is in doubt and needs a person: %s", current.step, current.saga_id, answer.reason)
+                about = extra_of(current.saga_id, current.traceparent, saga=topology.plan.saga, step=current.step)
+                doubt = "%s of %s is in doubt and needs a person: %s"
+                log.error(doubt, current.step, current.saga_id, answer.reason, extra=about)
             row = current if asked is Question.CALL else as_before(taken, current)
             gate = seen.gates.get(current.saga_id)
             turn = answered(topology, row, gate, seen.runs.values(), answer, seen.now)
             return replace(turn, published=tuple(outgoing.rows)) if outgoing.rows else turn
 
+        run, span = traced(taken.run, heard.span), heard.span
+        stored: Stored | None = None
         try:
-            await self._store(topology, taken.run, decide)
-        except _RecordedRaised as raised:
+            stored = await self._store(topology, run, decide)
+        except Exception as error:
+            wrote = step.recorded is not None and isinstance(heard.result, Event | list)
+            trouble = of_recorded(heard.result, error) if wrote else None
+            if trouble is None:
+                raise
             # The call is answered but its rows could not be written: ask again with the same key.
-            log.warning("%s of %s: recorded() raised: %s", taken.run.step, taken.run.saga_id, raised.trouble)
-            heard = Heard(answer=str(raised.trouble), error=raised.trouble.error)
-            await self._store(topology, taken.run, decide)
+            log.warning("%s of %s: recorded() raised: %s", taken.run.step, taken.run.saga_id, trouble)
+            heard = Heard(answer=str(trouble), error=trouble.error)
+            stored = await self._store(topology, run, decide)
+        finally:
+            judged_call(span, stored, heard.error, taken.run.attempt + 1)
 
     async def _meaning(
         self,
@@ -185,7 +154,7 @@ class Caller:
         now: datetime,
         outgoing: Publishing,
     ) -> AnswerFromOutside:
-        """Return what was heard as an answer, its rows written by `recorded`; raises _RecordedRaised."""
+        """Return what was heard as an answer, its rows written by `recorded`; raises RecordedRaised."""
         memory = self._memory(step)
         if isinstance(heard.answer, NotFound):
             return nothing_found(taken, memory, attempts=step.retry.attempts, now=now)
@@ -197,7 +166,7 @@ class Caller:
             try:
                 await self._record(step, unit, taken.run, heard.result, outgoing)
             except HandlerTrouble as trouble:
-                raise _RecordedRaised(trouble) from trouble
+                raise RecordedRaised(trouble) from trouble
         return heard.answer
 
     def _raised(
@@ -227,17 +196,17 @@ class Caller:
     async def _compensate(self, topology: Topology, step: StepDefinition, hold: Hold) -> None:
         undo, run = step.compensation, hold.run
         assert undo is not None
-        attributes = {"saga.id": run.saga_id, "saga.step": run.step}
         name = f"compensate {run.step}"
         if undo.effects is Effects.EXTERNAL and not is_repeatable(hold.taken, self._memory(undo)):
             self._called(run, None)
-            await self._store(topology, run, _given_up(forgotten(self._memory(undo)).reason))
+            await self._store(topology, run, given_up(forgotten(self._memory(undo)).reason))
             return
-        with self._context.tracer.span(name, SpanKind.INTERNAL, run.traceparent, attributes) as span:
+        with self._context.tracer.span(name, SpanKind.INTERNAL, run.traceparent, undoing(run), below(run)) as span:
+            tried, run = run.attempt + 1, traced(run, span)
             try:
                 if undo.effects is Effects.EXTERNAL:
-                    with hold.call:
-                        await _compensation(step, run, None)
+                    with hold.call, taking(self._context, run.step, Part.COMPENSATION):
+                        await compensation(step, run, None)
                         self._called(run, CallOutcome.ANSWERED)
                     if hold.lost:
                         return
@@ -247,7 +216,8 @@ class Caller:
                         return compensated(current, seen.now)
                     outgoing = self._outgoing(current, "compensation", seen.now)
                     try:
-                        await _compensation(step, current, unit, outgoing)
+                        with taking(self._context, run.step, Part.COMPENSATION):
+                            await compensation(step, current, unit, outgoing)
                     except HandlerTrouble as trouble:
                         raise_if_store(trouble)
                         raise
@@ -255,15 +225,17 @@ class Caller:
 
                 await self._store(topology, run, succeed)
             except HandlerTrouble as trouble:
-                span.fail(trouble.error)
+                span.hold()
                 self._called(run, CallOutcome.FAILED)
-                await self._store(topology, run, self._failing(step, trouble))
-            except StoreError as error:
+                judged_call(span, await self._store(topology, run, self._failing(step, trouble)), trouble.error, tried)
+            except Exception as error:
                 if not is_broken(error):
                     raise
-                await self._store(topology, run, self._failing(step, HandlerTrouble(error)))
+                span.hold()
+                failing = self._failing(step, around(step, run, error))
+                judged_call(span, await self._store(topology, run, failing), error, tried)
 
-    def _failing(self, step: StepDefinition, trouble: HandlerTrouble) -> _Decide:
+    def _failing(self, step: StepDefinition, trouble: HandlerTrouble) -> Decide:
         undo = step.compensation
         assert undo is not None
 
@@ -280,8 +252,11 @@ class Caller:
 
     # --- storing -----------------------------------------------------------------------------------------------
 
-    async def _store(self, topology: Topology, run: RunRow, decide: _Decide) -> None:
-        """Decide and write under the exclusive lock; tried again while the database is contended or away."""
+    async def _store(self, topology: Topology, run: RunRow, decide: Decide) -> Stored | None:
+        """Decide and write under the exclusive lock; tried again while the database is contended or away.
+
+        Returns what was decided and when, None when somebody else had the run by then.
+        """
         context = self._context
         failures = 0
         # Only the pivot's answer may have to list what has run; a wide fan-out has thousands of runs.
@@ -295,7 +270,7 @@ class Caller:
                     current = seen.runs.get((run.saga_id, run.step, run.branch))
                     if current is None or is_stale(run, current):
                         context.count("stale")
-                        return
+                        return None
                     turn = await decide(unit, seen, current)
                     rows = await write_turn(
                         context,
@@ -317,7 +292,8 @@ class Caller:
                 await anyio.sleep(min(5.0, 0.05 * 2.0**failures) * context.rng.random())
             else:
                 context.hand_over(rows)
+                tell_run(context, turn.run)
                 if turn.kick or turn.release:
                     context.pending_alarm.ring()
                     context.waiting_alarm.ring()
-                return
+                return turn, seen.now

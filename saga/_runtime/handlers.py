@@ -37,8 +37,8 @@ def raise_if_store(trouble: HandlerTrouble) -> None:
         raise trouble.met from trouble
 
 
-def is_broken(error: StoreError) -> bool:
-    """Return whether a handler has broken its transaction and swallowed the error, or ended it by itself."""
+def is_broken(error: Exception) -> bool:
+    """Return whether a handler has broken its transaction: has swallowed an error, ended it, or may not commit."""
     return not isinstance(error, Contended | Conflict | StoreUnavailable)
 
 
@@ -90,7 +90,8 @@ async def call_within(
             raise HandlerTrouble(stray, _met_by(watched)) from error
     except Exception as error:  # around a user's handler
         if not scope.cancel_called:
-            raise HandlerTrouble(error, _met(watched, run, error)) from error
+            given = [argument for argument in arguments if argument is not run]
+            raise HandlerTrouble(error, _met(watched, run, error), given=given) from error
     except BaseExceptionGroup:
         # trio: out of a nursery of the handler's, a cancellation comes in a group.
         if not scope.cancel_called:
@@ -241,7 +242,7 @@ def _payload_in(result: Event | Refusal, step: StepDefinition, limits: Limits) -
     try:
         payload = payload_of(result)
     except Exception as error:  # serializers are the user's code too
-        raise HandlerTrouble(error) from error
+        raise HandlerTrouble(error, given=[result]) from error
     if len(payload) > limit:
         msg = f"{step.name} returned a {result.wire_type} of {len(payload)} bytes; at most {limit} are allowed"
         raise HandlerTrouble(TooLarge(msg))

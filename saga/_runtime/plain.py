@@ -9,7 +9,7 @@ from datetime import date
 
 from saga._core.definition import Binding
 from saga._core.inbox import time_fault
-from saga._core.retry import Again, Failure, Promise, decide_retry, fault_of
+from saga._core.retry import Again, Failure, GiveUp, Promise, decide_retry, fault_of
 from saga._core.rows import InboxKey, InboxRow, Snapshot
 from saga._core.run import Run
 from saga._core.words import Reason
@@ -22,7 +22,7 @@ from saga._runtime.steps import Trouble
 from saga._runtime.subscribers import aside_of
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
-from saga.ports import SpanKind, UnitOfWork
+from saga.ports import UnitOfWork
 
 log = logging.getLogger("saga")
 
@@ -48,9 +48,9 @@ async def meet_plain(
         return
     envelope, subscriber = item.envelope, item.subscriber
     attempt = (item.row.attempt if item.row is not None else 0) + 1
-    attributes = {"saga.subscriber": subscriber.name}
-    name = f"process {item.delivery.topic}"
-    with context.tracer.span(name, SpanKind.CONSUMER, envelope.traceparent, attributes) as span:
+    about = ("saga.subscriber", subscriber.name)
+    with context.tracer.process(item.delivery, envelope, about, writing.now) as span:
+        writing.held.add(span)
         outgoing = Publishing(
             context,
             ("", subscriber.name, item.message_name, "subscriber"),
@@ -68,7 +68,7 @@ async def meet_plain(
             await call(subscriber.handler, _BINDINGS, values, run, subscriber.timeout_seconds)
         except HandlerTrouble as trouble:
             raise_if_store(trouble)
-            span.fail(trouble)
+            trouble.span = span
             raise Trouble(item, trouble) from trouble
         writing.outbox.extend(outgoing.rows)
     context.count("handled")
@@ -76,10 +76,10 @@ async def meet_plain(
 
 def give_up_plain(
     context: ServiceContext, seen: Snapshot, writing: Writing, item: PlainItem, trouble: HandlerTrouble
-) -> None:
-    """Write the next attempt, or the dead letter, of an item that was tried alone and rolled back."""
+) -> Again | GiveUp | None:
+    """Write the next attempt, or the dead letter, of an item that was tried alone and rolled back; return which."""
     if not _is_taken(context, seen, writing, item):
-        return
+        return None
     now, retry = writing.now, item.subscriber.retry
     tried = (item.row.attempt if item.row is not None else 0) + 1
     first_at = (item.row.first_at if item.row is not None else None) or now
@@ -100,7 +100,7 @@ def give_up_plain(
             pause,
             trouble,
             # Where it was raised is said once; the rest is the same again.
-            exc_info=trouble.error if tried == 1 else None,
+            exc_info=trouble.shown if tried == 1 else None,
         )
         context.count("retried")
         letter = replace(letter, reason=Reason.RETRY, delay_seconds=pause)
@@ -108,6 +108,7 @@ def give_up_plain(
         context.count("dead")
         log.error("%s of %s: a dead letter, %s: %s", name, event, verdict.reason, trouble)
     writing.put_aside(context, letter)
+    return verdict
 
 
 def put_plain_aside(context: ServiceContext, seen: Snapshot, writing: Writing, item: AsideItem, day: date) -> None:

@@ -15,14 +15,14 @@ from saga._core.participant import Meeting
 from saga._core.rows import RunId, RunRow, Snapshot
 from saga._core.run import Run
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import answer_in, call_within, raise_if_store
+from saga._runtime.handlers import answer_in, raise_if_store
 from saga._runtime.items import StepItem
 from saga._runtime.pacing import turned_down_early
 from saga._runtime.steps import begun_run, keep, meeting_of, write_end
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
 from saga.errors import DeclarationError
-from saga.ports import SpanKind, UnitOfWork
+from saga.ports import UnitOfWork
 
 
 class SetTrouble(Exception):
@@ -51,7 +51,7 @@ async def run_set(
                 begun.append((item, row))
         if not begun:
             return
-        for (item, row), raw in zip(begun, await _results(unit, writing, begun), strict=True):
+        for (item, row), raw in zip(begun, await _results(context, unit, writing, begun), strict=True):
             try:
                 _, answer = answer_in(raw, item.step, context.limits)
             except HandlerTrouble as trouble:
@@ -71,11 +71,9 @@ def _begun(
     if meeting is not Meeting.RUN:
         keep(context, writing, item, meeting)
         return None
-    attributes = {"saga.id": item.envelope.saga_id, "saga.step": item.step.name}
-    name = f"process {item.delivery.topic}"
-    span = spans.enter_context(
-        context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes),
-    )
+    about = ("saga.step", item.step.name)
+    span = spans.enter_context(context.tracer.process(item.delivery, item.envelope, about, writing.now))
+    writing.held.add(span)
     row = begun_run(item, known, writing.now, span.traceparent)
     too_late = turned_down_early(context, item, row, writing.now)
     if too_late is None:
@@ -85,7 +83,9 @@ def _begun(
     return None
 
 
-async def _results(unit: UnitOfWork, writing: Writing, begun: Sequence[tuple[StepItem, RunRow]]) -> Sequence[Any]:
+async def _results(
+    context: ServiceContext, unit: UnitOfWork, writing: Writing, begun: Sequence[tuple[StepItem, RunRow]]
+) -> Sequence[Any]:
     """Call the handler and return what it makes of each event."""
     items = [item for item, _ in begun]
     step = items[0].step
@@ -98,7 +98,7 @@ async def _results(unit: UnitOfWork, writing: Writing, begun: Sequence[tuple[Ste
     lead = Run(saga_id="", step=step.name, door=unit)
     values: dict[Binding | int, Any] = {Binding.INPUT: events}
     try:
-        raw = await call_within(writing.scope, handler, step.bindings, values, lead, step.timeout_seconds)
+        raw = await context.call(writing.scope, handler, step.bindings, values, lead, step.timeout_seconds)
         return _one_each(raw, len(items), step.name)
     except HandlerTrouble as trouble:
         raise_if_store(trouble)

@@ -25,7 +25,7 @@ from saga._runtime.inputs import input_class, read_input
 from saga._runtime.items import AsideItem, CommandItem, EndItem, Item, PlainItem, StepItem
 from saga._runtime.routes import Route
 from saga._runtime.subscribers import buried_plain, plain_items
-from saga._runtime.trouble import misfit_text
+from saga._runtime.trouble import HandlerTrouble, misfit_text
 from saga.errors import Undecodable
 
 log = logging.getLogger("saga")
@@ -278,10 +278,14 @@ def _unread(
 
 def buried(context: ServiceContext, item: StepItem | EndItem | CommandItem | PlainItem, error: Exception) -> AsideItem:
     """Return the item as a dead letter: not even its failure could be written."""
+    # A trouble begins with the name of what it carries, and hides what is marked in its text.
+    name, text = type(error).__name__, str(error)
+    if isinstance(error, HandlerTrouble):
+        name, _, text = text.partition(": ")
+    reason = f"{name} inside saga: {text}"
     if isinstance(item, PlainItem):
-        return buried_plain(context, item, f"{type(error).__name__} inside saga: {error}")
+        return buried_plain(context, item, reason)
     step = item.step.name if isinstance(item, StepItem) else ""
-    reason = f"{type(error).__name__} inside saga: {error}"
     return _dead(context, item.delivery, item.row, item.envelope, reason, step)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from saga._core import emit
-from saga._core.answers import concluded, failed
+from saga._core.answers import concluded
 from saga._core.budget import deadline_of
 from saga._core.definition import Binding
 from saga._core.events import Refusal
@@ -16,27 +16,24 @@ from saga._core.gathering import Received, gather, is_gathered
 from saga._core.ids import idempotency_key
 from saga._core.participant import Meeting, meet
 from saga._core.plan import Plan
-from saga._core.retry import Again, Failure, GiveUp, Promise, Retry, decide_retry, fault_of, promise_of
 from saga._core.rows import RunRow, Snapshot
 from saga._core.run import Run
 from saga._core.words import Effects, Reason, RunStatus, StepKind
 from saga._runtime.children import start_child
 from saga._runtime.context import ServiceContext
-from saga._runtime.handlers import answer_in, call_within, raise_if_store, refusal_of, started_event
+from saga._runtime.handlers import answer_in, raise_if_store, started_event
 from saga._runtime.inputs import Values, inputs_of_run
 from saga._runtime.items import EndItem, PlainItem, StepItem
-from saga._runtime.locking import LockWaits, locking_of, look_again, wait_in_row
+from saga._runtime.locking import LockWaits, locking_of, wait_in_row
 from saga._runtime.pacing import turned_down_early
 from saga._runtime.pending import PendingWork
 from saga._runtime.publishing import publishing_of
+from saga._runtime.tracing import NO_SPAN, goes_to
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
-from saga.errors import StillSealed
-from saga.ports import SpanKind, UnitOfWork
+from saga.ports import Span, SpanKind, UnitOfWork
 
 log = logging.getLogger("saga")
-
-END_RETRY = Retry(attempts=1_000_000, base_seconds=0.2, cap_seconds=60.0)
 
 
 class Trouble(Exception):
@@ -45,6 +42,7 @@ class Trouble(Exception):
     def __init__(self, item: StepItem | EndItem | PlainItem, reason: HandlerTrouble | Refusal | LockWaits) -> None:
         self.item = item
         self.reason = reason
+        self.span: Span = reason.span if isinstance(reason, HandlerTrouble) else NO_SPAN
         super().__init__(str(reason))
 
 
@@ -149,17 +147,18 @@ async def _begin(
     item: StepItem,
     known: RunRow | None,
 ) -> None:
-    attributes = {"saga.id": item.envelope.saga_id, "saga.step": item.step.name}
-    name = f"process {item.delivery.topic}"
-    with context.tracer.span(name, SpanKind.CONSUMER, item.envelope.traceparent, attributes) as span:
+    about = ("saga.step", item.step.name)
+    with context.tracer.process(item.delivery, item.envelope, about, writing.now) as span:
+        writing.held.add(span)
+        if known is not None:
+            span.link(known.traceparent)  # what a join has gathered before
         row = begun_run(item, known, writing.now, span.traceparent)
         if row.status is RunStatus.WAITING:
             writing.put(row)
             return
         too_late = turned_down_early(context, item, row, writing.now)
         if too_late is not None:
-            writing.put(too_late)
-            write_end(context, writing, item.topology.plan, too_late, span.traceparent)
+            _write(context, writing, item, too_late, span)
             return
         if item.step.effects is Effects.EXTERNAL:
             intent = pending.intent(row, writing.now)
@@ -176,12 +175,17 @@ async def _begin(
             await wait_in_row(context, unit, writing, item, waits)
             return
         except Trouble as trouble:
-            if isinstance(trouble.reason, HandlerTrouble):
-                span.fail(trouble.reason)
+            trouble.span = span
             raise
-        writing.put(ended)
-        if ended.status is not RunStatus.INTENT:
-            write_end(context, writing, item.topology.plan, ended, span.traceparent)
+        _write(context, writing, item, ended, span)
+
+
+def _write(context: ServiceContext, writing: Writing, item: StepItem, run: RunRow, span: Span) -> None:
+    writing.put(run)
+    if run.status is RunStatus.REFUSED:
+        span.set("saga.refusal", run.result_type)
+    if run.status is not RunStatus.INTENT:
+        write_end(context, writing, item.topology.plan, run, span.traceparent)
 
 
 def write_end(context: ServiceContext, writing: Writing, plan: Plan, ended: RunRow, parent: str) -> None:
@@ -192,7 +196,9 @@ def write_end(context: ServiceContext, writing: Writing, plan: Plan, ended: RunR
     attributes = {"saga.id": ended.saga_id}
     name = f"create {ended.result_type or ended.step}"
     with context.tracer.span(name, SpanKind.PRODUCER, parent, attributes) as span:
-        writing.outbox.extend(emit.ended_run(ended, plan, writing.now, span.traceparent))
+        rows = emit.ended_run(ended, plan, writing.now, span.traceparent)
+        goes_to(span, rows)
+        writing.outbox.extend(rows)
 
 
 async def _run_local(
@@ -219,7 +225,7 @@ async def _run_local(
     )
     try:
         values: Values = {Binding.INPUT: item.event} if not step.is_join else inputs_of_run(step, row)
-        raw = await call_within(writing.scope, step.handler, step.bindings, values, run, step.timeout_seconds)
+        raw = await context.call(writing.scope, step.handler, step.bindings, values, run, step.timeout_seconds)
         locking.check()
         if step.child is not None:
             event = started_event(raw, step, context.limits)
@@ -238,84 +244,3 @@ async def _run_local(
     elif outgoing.rows:
         writing.outbox.extend(outgoing.rows)
     return concluded(row, answer, writing.now)
-
-
-def give_up(
-    context: ServiceContext,
-    seen: Snapshot,
-    writing: Writing,
-    item: StepItem | EndItem,
-    reason: HandlerTrouble | Refusal,
-) -> None:
-    """Write the refusal, the next attempt or the failure of an item that was tried alone and rolled back."""
-    if isinstance(item, EndItem):
-        if isinstance(reason, HandlerTrouble) and isinstance(reason.error, StillSealed):
-            # Nobody will ever read what the saga was started with: whoever waits for its end is a person now.
-            context.count("dead")
-            writing.set_aside(context, item, Reason.DEAD, attempt=tries_of(item) + 1, error=str(reason.error))
-            return
-        _tried_again(context, writing, item, END_RETRY, Promise.MUST_SUCCEED, reason)
-        return
-    known = seen.runs.get(item.run_id)
-    meeting = meeting_of(seen, item, known)
-    if meeting is not Meeting.RUN:
-        keep(context, writing, item, meeting)
-        return
-    row = begun_run(item, known, seen.now, item.envelope.traceparent)
-    if isinstance(reason, Refusal):
-        ended = concluded(row, refusal_of(reason), seen.now)
-    else:
-        promise = promise_of(item.step.kind)
-        verdict = _tried_again(context, writing, item, item.step.retry, promise, reason)
-        if isinstance(verdict, Again):
-            return
-        log.error("%s of %s: given up, %s: %s", item.run_id[1], item.run_id[0], verdict.reason, reason)
-        ended = failed(row, str(reason))
-    writing.put(ended)
-    write_end(context, writing, item.topology.plan, ended, row.traceparent)
-
-
-async def wait_alone(
-    context: ServiceContext, unit: UnitOfWork, seen: Snapshot, writing: Writing, item: StepItem, waits: LockWaits
-) -> None:
-    """Keep an item as a row that has to wait for an entity; it was tried alone and rolled back."""
-    meeting = meeting_of(seen, item, seen.runs.get(item.run_id))
-    if meeting is Meeting.RUN:
-        await look_again(context, unit, writing, item, waits)
-    else:
-        keep(context, writing, item, meeting)
-
-
-def _tried_again(
-    context: ServiceContext,
-    writing: Writing,
-    item: StepItem | EndItem,
-    retry: Retry,
-    promise: Promise,
-    reason: HandlerTrouble | Refusal,
-) -> Again | GiveUp:
-    """Return what follows a failed attempt; where that is another one, it is written as a row."""
-    tried, now = tries_of(item) + 1, writing.now
-    first_at = (item.row.first_at if item.row is not None else None) or now
-    error = reason.error if isinstance(reason, HandlerTrouble) else None
-    fault = fault_of(error, retry)
-    jitter = context.rng.random()
-    verdict = decide_retry(retry, promise, fault, tried=tried, first_at=first_at, now=now, jitter=jitter)
-    if isinstance(verdict, GiveUp):
-        return verdict
-    pause = (verdict.at - now).total_seconds()
-    log.log(
-        logging.ERROR if fault.failure is Failure.PERMANENT else logging.WARNING,
-        "%s of %s: attempt %d failed, again in %.2f s: %s",
-        item.run_id[1],
-        item.run_id[0],
-        tried,
-        pause,
-        reason,
-        # Where it was raised is said once; the rest is the same again.
-        exc_info=error if tried == 1 else None,
-    )
-    context.count("retried")
-    text = str(reason)
-    writing.set_aside(context, item, Reason.RETRY, attempt=tried, error=text, delay_seconds=pause, first_at=first_at)
-    return verdict

@@ -6,10 +6,10 @@ import math
 
 import anyio
 
+from saga._core.answers import Work, work_of
 from saga._core.breaker import CallOutcome
 from saga._core.rows import RunId, RunRow
 from saga._core.words import Effects
-from saga._runtime.calls import dependency_of
 from saga._runtime.context import ServiceContext
 
 SHORTEST_PAUSE_SECONDS = 0.2
@@ -163,3 +163,14 @@ class Tokens:
 def run_id(run: RunRow) -> RunId:
     """Return what tells a run from all others of its service."""
     return (run.saga_id, run.step, run.branch)
+
+
+def dependency_of(context: ServiceContext, run: RunRow) -> str:
+    """Return the name of what a run's pending work calls; "" when it calls nothing, or nothing known here."""
+    topology = context.plans.topology(run.plan)
+    if topology is None or run.step in context.plans.fitness(context.service, run.plan).steps:
+        return ""
+    step = context.step(topology.plan.saga, topology.plan.version, run.step)
+    undoing = work_of(run) is Work.COMPENSATE
+    called = step.dependency if not undoing else step.compensation and step.compensation.dependency
+    return called.name if called else ""
