@@ -159,7 +159,7 @@ def _check_forward(topology: Topology, instance: Instance, step: PlanStep, verb:
     if missing := _missing(topology, instance, step, verb.key.branch):
         msg = f"{where} joins {missing}, which has not happened yet; a step is not skipped before its causes"
         raise VerbRefused(msg)
-    _check_result(verb, _results(step), f"{where} emits")
+    _check_result(verb, results_of(step), f"{where} emits")
 
 
 def _missing(topology: Topology, instance: Instance, step: PlanStep, branch: str) -> str:
@@ -181,7 +181,7 @@ def _missing(topology: Topology, instance: Instance, step: PlanStep, branch: str
     return ""
 
 
-def _results(step: PlanStep) -> tuple[str, ...]:
+def results_of(step: PlanStep) -> tuple[str, ...]:
     """Return what a person can say a step has emitted, `""` for nothing; a list is more than they can give."""
     return (*(event for event in step.emits if event != step.fan_out), *[""] * (step.ends or not step.emits))
 
@@ -214,7 +214,7 @@ def resolve(topology: Topology, instance: Instance, verb: ResolveStep, effects: 
         msg = f"{where} calls nothing outside, so it cannot be in doubt"
         raise VerbRefused(msg)
     if verb.verdict is Verdict.HAPPENED:
-        _check_result(verb, (*_results(step), *step.refuses), f"{where} emits")
+        _check_result(verb, (*results_of(step), *step.refuses), f"{where} emits")
         if verb.result_type in step.refuses and len(verb.result) > DEFAULT_LIMITS.refusal_bytes:
             msg = f"the refusal has {len(verb.result)} bytes; at most {DEFAULT_LIMITS.refusal_bytes} are allowed"
             raise VerbRefused(msg)

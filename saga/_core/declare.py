@@ -257,7 +257,7 @@ class Service:
             if time is not None:
                 milliseconds(time, f"{where}: {name}")
         _check_times(where, kind, saga, options)
-        check_calls(options.get("calls"), where)
+        check_calls(options.get("calls"), timeout, where)
         declaration = StepDeclaration(
             name=f"{self.name}.{function.__name__}",
             saga=saga,

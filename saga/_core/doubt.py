@@ -76,8 +76,16 @@ def is_forgotten(taken: TakenRun, memory: Memory, now: datetime) -> bool:
 
 def forgotten(memory: Memory) -> Unanswerable:
     """Return the answer for a run that must not be called again."""
-    hours = memory.key_ttl / timedelta(hours=1)
-    return Unanswerable(reason=f"no answer within {hours:g} h; its key may be forgotten, so it is not called again")
+    within = _in_words(memory.key_ttl)
+    return Unanswerable(reason=f"no answer within {within}; its key may be forgotten, so it is not called again")
+
+
+def _in_words(span: timedelta) -> str:
+    """Return a span in the largest unit that it has one of at least."""
+    for unit, name in ((timedelta(hours=1), "h"), (timedelta(minutes=1), "min")):
+        if span >= unit:
+            return f"{span / unit:g} {name}"
+    return f"{span.total_seconds():g} s"
 
 
 def as_before(taken: TakenRun, current: RunRow) -> RunRow:

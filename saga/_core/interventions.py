@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import assert_never
 
 from saga._core.answers import Emitted, NotHappened, Refused, answered, done
-from saga._core.bodies import Hold, Keep, Obeyed, Release, ResolveRun, RetryRun, SkipRun, Undone, kind_of
+from saga._core.bodies import Hold, InDoubt, Keep, Obeyed, Release, ResolveRun, RetryRun, SkipRun, Undone, kind_of
 from saga._core.participant import ERROR_CHARS, Turn, compensated, compensating
 from saga._core.plan import Topology
 from saga._core.rows import GateRow, RunRow
-from saga._core.words import GateState, Mark, Part, RunKey, RunStatus, UndoStatus, Verdict
+from saga._core.words import Effects, GateState, Mark, Part, RunKey, RunStatus, UndoStatus, Verdict
 
 Intervention = Hold | Release | Keep | RetryRun | SkipRun | ResolveRun
 
@@ -126,6 +126,19 @@ def _unheard_of(topology: Topology, gate: GateRow, command: SkipRun, now: dateti
 
 def _emitted(command: SkipRun | ResolveRun) -> Emitted:
     return Emitted(type=command.result_type, payload=command.result)
+
+
+def unfit(topology: Topology, run: RunRow | None, reason: str) -> Turn | None:
+    """Return what follows from a result that its service cannot read: the call stays in doubt, and says why.
+
+    None for a run that is not in doubt: nothing of it changes.
+    """
+    if run is None or run.pending_at is not None or topology.steps[run.step].effects is not Effects.EXTERNAL:
+        return None
+    if run.undo is not UndoStatus.WANTED and not (run.undo is UndoStatus.NONE and run.status is RunStatus.INTENT):
+        return None
+    doubted = replace(run, error=reason[:ERROR_CHARS])
+    return Turn(run=doubted, reports=(InDoubt(step=run.step, branch=run.branch, reason=doubted.error),))
 
 
 def _resolve(

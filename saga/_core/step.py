@@ -182,11 +182,12 @@ class Step(Generic[P, Result]):
             raise DeclarationError(msg)
         if timeout is not None:
             milliseconds(timeout, f"{where}: timeout")
-        check_calls(calls, where)
+        timeout = declaration.timeout if timeout is None else timeout
+        check_calls(calls, timeout, where)
         declaration.compensation = CompensationDeclaration(
             function=declared_function(undo, where),
             calls=calls,
-            timeout=declaration.timeout if timeout is None else timeout,
+            timeout=timeout,
             retry=UNDO_RETRY if retry is None else retry,
         )
 
@@ -217,8 +218,15 @@ UNDO_RETRY = Retry(attempts=50, base_seconds=0.2, cap_seconds=60.0)
 """How often a compensation is tried: about 20 minutes on average, before a person has to look."""
 
 
-def check_calls(calls: Any, where: str) -> None:
-    """Raise DeclarationError unless `calls` is a Dependency or None."""
+def check_calls(calls: Any, timeout: timedelta, where: str) -> None:
+    """Raise DeclarationError unless `calls` is None, or a Dependency whose calls may last as long as `timeout`."""
     if calls is not None and not isinstance(calls, Dependency):
         msg = f"{where}: calls={calls!r} is not a Dependency; write calls=Dependency('gateway')"
+        raise DeclarationError(msg)
+    if calls is not None and timeout > calls.max_in_flight:
+        msg = (
+            f"{where}: timeout {timeout} is longer than the {calls.max_in_flight} that a call to {calls.name} may be "
+            f"under way, so one that hangs could not be repeated in time; give timeout=, or a longer max_in_flight "
+            f"(and key_ttl) to Dependency({calls.name!r})"
+        )
         raise DeclarationError(msg)

@@ -20,7 +20,7 @@ from saga._core.answers import (
     work_of,
 )
 from saga._core.bodies import Closed, InDoubt, Undone
-from saga._core.doubt import Memory, Question, as_before, nothing_found, question
+from saga._core.doubt import Memory, Question, as_before, forgotten, nothing_found, question
 from saga._core.participant import Turn, close, compensating, in_doubt, undo
 from saga._core.rows import GateRow, RunRow, TakenRun
 from saga._core.words import GateState, RunKey, RunStatus, StepKind, UndoStatus
@@ -248,3 +248,17 @@ def test_a_compensation_begins_with_a_key_that_nobody_has_seen() -> None:
 def test_a_probe_that_raises_is_a_call_that_raises() -> None:
     again = written(answer(a_call(), Raised(error="boom", attempts=3, retry_at=NOW + MINUTE)))
     assert (again.attempt, again.pending_at, again.called_at) == (1, NOW + MINUTE, NOW)
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        (timedelta(hours=24), "24 h"),
+        (timedelta(minutes=90), "1.5 h"),
+        (timedelta(minutes=5), "5 min"),
+        (timedelta(seconds=2), "2 s"),
+    ],
+)
+def test_it_says_in_words_for_how_long_nobody_has_answered(span: timedelta, words: str) -> None:
+    memory = Memory(max_in_flight=timedelta(seconds=1), key_ttl=span)
+    assert f"no answer within {words};" in forgotten(memory).reason

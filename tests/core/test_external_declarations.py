@@ -132,3 +132,31 @@ def test_one_probe_is_enough() -> None:
 def test_times_that_cannot_be_meant_are_refused(make: Callable[[], Dependency]) -> None:
     with pytest.raises(DeclarationError, match=r"max_in_flight|key_ttl"):
         make()
+
+
+def test_no_call_may_last_longer_than_its_dependency_says() -> None:
+    service, short = Service("payment"), Dependency("bank", max_in_flight=timedelta(seconds=7))
+
+    with pytest.raises(DeclarationError, match=r"payment\.pay \(checkout v1\): timeout 0:00:30 is longer"):
+
+        @service.step(SAGA, calls=short, compensation=NOTHING)
+        async def pay(placed: Placed, run: Run) -> Charged:
+            raise NotImplementedError
+
+    @service.step(SAGA, calls=short, timeout=timedelta(seconds=7))
+    async def charge(placed: Placed, run: Run) -> Charged:
+        raise NotImplementedError
+
+    @service.step(SAGA)
+    async def book(placed: Placed, run: Run) -> Charged:
+        raise NotImplementedError
+
+    with pytest.raises(DeclarationError, match=r"book \(checkout v1\): compensation: timeout 0:00:30 .* give timeout="):
+
+        @book.compensation(calls=short)
+        async def unbook(charged: Charged, run: Run) -> None:
+            raise NotImplementedError
+
+    @charge.compensation(calls=short)
+    async def refund(charged: Charged, run: Run) -> None:
+        raise NotImplementedError

@@ -12,6 +12,7 @@ from saga._core.bodies import (
     Command,
     Committed,
     Hold,
+    InDoubt,
     Keep,
     Obeyed,
     Release,
@@ -22,11 +23,11 @@ from saga._core.bodies import (
     kind_of,
 )
 from saga._core.commands import decode_command, encode_command
-from saga._core.interventions import Intervention, intervene
+from saga._core.interventions import Intervention, intervene, unfit
 from saga._core.participant import Meeting, Turn, close, meet
 from saga._core.plan import Topology
 from saga._core.rows import GateRow, RunRow
-from saga._core.words import GateState, Kind, Mark, Part, RunKey, RunStatus, UndoStatus, Verdict
+from saga._core.words import Effects, GateState, Kind, Mark, Part, RunKey, RunStatus, UndoStatus, Verdict
 from saga.errors import Undecodable
 from tests.core.protocol_examples import EXPIRES, NOW, OUTSIDE, SAGA_ID, a_gate, a_run
 from tests.core.test_verbs import CALLING
@@ -56,6 +57,21 @@ def told(
 
 def obeyed(command: Hold | Release) -> tuple[Obeyed, ...]:
     return (Obeyed(service="pay", command=kind_of(command), number=command.number),)
+
+
+def test_a_result_that_does_not_fit_changes_nothing_but_the_reason_of_a_doubt() -> None:
+    calling = a_run("pay.capture", RunStatus.INTENT, called_at=NOW, revision=3)
+    for doubted in (calling, replace(calling, status=RunStatus.FAILED, undo=UndoStatus.WANTED)):
+        report = InDoubt(step="pay.capture", branch="", reason="no such field")
+        assert unfit(OUTSIDE, doubted, "no such field") == Turn(
+            run=replace(doubted, error="no such field"), reports=(report,)
+        )
+    asked = replace(calling, pending_at=NOW)
+    gone = replace(calling, status=RunStatus.FAILED)
+    inside = a_run("pay.capture", RunStatus.INTENT)
+    plain = replace(OUTSIDE.steps["pay.capture"], effects=Effects.LOCAL)
+    assert [unfit(OUTSIDE, run, "x") for run in (None, asked, gone)] == [None] * 3, "nobody waits for its answer"
+    assert unfit(replace(OUTSIDE, steps={"pay.capture": plain}), inside, "x") is None
 
 
 # --- hold and release ------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from outbox.urls import open_operating_store
 from saga import Cause, Ended, Ending, NotRunning, Retry, Run, SettingsError, VerbRefused, Verdict
 from saga._core import emit
 from saga._core.bodies import Close, Hold, Undo
+from saga._core.instance import instance_of
 from saga._core.relay import messages_of
 from saga._core.rows import CoordinatorChanges
 from saga.app import CoordinatorTuning
@@ -250,6 +251,45 @@ async def test_a_person_says_what_came_of_a_call_that_is_to_be_undone(
         (row,) = (await here.coordination.load([handle.saga_id])).values()
         assert row.phase == ending.value
         assert (len(till.calls), till.outside.owed) == (asked, owed), "nobody has called again but for the refund"
+
+
+async def test_a_result_that_its_service_cannot_read_leaves_the_call_in_doubt_and_says_why() -> None:
+    till = Till([loses_the_answer], kind="pivot", attempts=10**6, probed=False, timeout=timedelta(hours=5))
+    async with shop(till) as here, here.process(SLOW) as app, app.desk() as desk:
+        handle = await till.place(Bought(order="1"))
+        assert (await handle.outcome(timeout_seconds=2 * HOUR)).cause is Cause.IN_DOUBT
+        wrong = Given(type=Charged.wire_type, payload=b'{"order": {"number": 1}}')
+        verdict = Verdict.HAPPENED
+        for _ in range(2):
+            await desk.resolve(handle.saga_id, "payment.charge", verdict=verdict, result=wrong, **SIGNED)
+        await anyio.sleep(60)
+        reason = "the given result does not fit payment.charged.v1: order: Input should be a valid string"
+        instance = instance_of((await here.coordination.load([handle.saga_id]))[handle.saga_id])
+        assert (instance.stuck, instance.stuck_detail) == (Cause.IN_DOUBT, f"payment.charge: {reason}")
+        row = await here.row()
+        assert (row["status"], row["result"], row["error"]) == ("intent", None, reason)
+        charged = Charged(order="1")
+        await desk.resolve(handle.saga_id, "payment.charge", verdict=verdict, result=charged, **SIGNED)
+        await anyio.sleep(60)
+        (ended,) = (await here.coordination.load([handle.saga_id])).values()
+        assert ended.phase == "completed"
+
+
+async def test_a_skip_with_a_result_that_its_service_cannot_read_is_a_dead_letter() -> None:
+    world = World(timeout=SHORT, forward_window=SHORT, ship_retry=NOW_AND_THEN)
+    async with running_slowly(world) as up, up.app.desk() as desk:
+        up.world.behaviour["ship"] = breaks
+        handle = await up.world.place(Placed(order="1"))
+        assert (await handle.outcome(HOUR)).cause is Cause.OVERDUE
+        wrong = Given(type=Shipped.wire_type, payload=b"{}")
+        await desk.skip(handle.saga_id, "shipping.ship", result=wrong, **SIGNED)
+        await anyio.sleep(60)
+        (letter,) = await up.rows("select step, error from saga_delivery where reason = 'dead'")
+        assert letter["step"] == "shipping.ship"
+        assert letter["error"] == "the given result does not fit parcel.shipped.v1: order: Field required"
+        assert await up.rows("select * from saga_run where step = 'shipping.ship' and status = 'done'") == []
+        await desk.skip(handle.saga_id, "shipping.ship", result=Shipped(order="1"), **SIGNED)
+        await ended_of(up, handle.saga_id, Ending.COMPLETED)
 
 
 @pytest.mark.parametrize("happened", [True, False])
