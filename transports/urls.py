@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from saga.errors import SettingsError
 from saga.ports import Transport
+from saga.ports.brokers import Broker
 from transports.memory import MemoryTransport
 from transports.prefixed import PrefixedTransport
 
@@ -39,6 +40,24 @@ def open_transport(url: str, *, settings: KafkaSettings | None = None) -> Transp
     prefix, others = _prefix(query)
     transport = _kafka(address, others, settings)
     return PrefixedTransport(transport, prefix) if prefix else transport
+
+
+def open_broker(url: str, *, settings: KafkaSettings | None = None) -> Broker:
+    """Build what a person looks at a broker with, without connecting; see `open_transport`.
+
+    Raises SettingsError for memory://, which nobody else can look into.
+    """
+    check_transport(url)
+    scheme, _, rest = url.partition("://")
+    if scheme == "memory":
+        raise SettingsError("memory:// lives in the process that opened it: name a kafka://host:port")
+    address, _, query = rest.partition("?")
+    prefix, others = _prefix(query)
+    _check_kafka()
+    from transports.kafka import settings_of  # noqa: PLC0415 - the core install has no aiokafka
+    from transports.kafka.looking import KafkaBroker  # noqa: PLC0415 - as above
+
+    return KafkaBroker(address, prefix=prefix, settings=settings_of(others, settings, os.environ))
 
 
 def check_transport(url: str) -> None:
@@ -85,11 +104,15 @@ def _check_addresses(rest: str) -> None:
 
 
 def _kafka(bootstrap: str, query: str, settings: KafkaSettings | None) -> Transport:
-    if importlib.util.find_spec("aiokafka") is None:
-        raise SettingsError("kafka:// needs the extra [kafka]: pip install 'saga-choreography[kafka]'")
+    _check_kafka()
     from transports.kafka import KafkaTransport, settings_of  # noqa: PLC0415 - the core install has no aiokafka
 
     return KafkaTransport(bootstrap, settings=settings_of(query, settings, os.environ))
+
+
+def _check_kafka() -> None:
+    if importlib.util.find_spec("aiokafka") is None:
+        raise SettingsError("kafka:// needs the extra [kafka]: pip install 'saga-choreography[kafka]'")
 
 
 def _shown(text: str) -> str:

@@ -14,12 +14,14 @@ import pytest
 from saga._core.envelope import Message
 from saga.errors import SettingsError, TransportRefused, TransportUnavailable
 from saga.ports import Cleanup, TopicPartition, TopicSpec
+from transports.kafka import logs
 from transports.kafka.library import CONNECTIONS
 from transports.kafka.logs import LOGGERS, Quieter
 from transports.kafka.probe import Probe
 from transports.kafka.publisher import record_bytes
 from transports.kafka.reasons import explained
 from transports.kafka.settings import KafkaSettings, Security, instance_id
+from transports.kafka.sharing import noted, outgrown
 from transports.kafka.topics import TopicFound, Weight, creation, findings
 from transports.kafka.watchdog import Seat, Watch, observe, seated, stalled
 
@@ -79,6 +81,31 @@ def test_the_log_is_quieted() -> None:
     later = record("c")
     assert quieter.filter(later)
     assert later.getMessage() == "Unable to c (1 more like it)"
+
+
+def test_what_only_a_broker_that_has_just_started_says_is_held_back_at_first() -> None:
+    now = [0.0]
+    quieter = Quieter(10.0, lambda: now[0])
+    starting = "Group Coordinator Request failed: %s"
+    assert not quieter.filter(record("GroupCoordinatorNotAvailable", template=starting))
+    now[0] = 9.0
+    assert not quieter.filter(record("GroupCoordinatorNotAvailable", template=starting))
+    now[0] = 10.0
+    assert quieter.filter(record("GroupCoordinatorNotAvailable", template=starting))
+
+
+def test_the_library_is_heard_from_warnings_on_unless_its_level_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transports.kafka.logs.LOGGERS", ())
+    library = logging.getLogger("aiokafka")
+    before = library.level
+    try:
+        for given, kept in ((logging.NOTSET, logging.WARNING), (logging.DEBUG, logging.DEBUG)):
+            library.setLevel(given)
+            monkeypatch.setattr("transports.kafka.logs._installed", [])
+            logs.install()
+            assert library.level == kept
+    finally:
+        library.setLevel(before)
 
 
 def test_the_memory_of_the_log_is_bounded() -> None:
@@ -251,3 +278,16 @@ def test_record_bytes_is_an_upper_bound() -> None:
 def test_a_member_with_other_topics_is_another_member() -> None:
     assert instance_id("g", "0", ("a", "b")) == instance_id("g", "0", ("b", "a"))
     assert instance_id("g", "0", ("a", "b")) != instance_id("g", "0", ("a", "b", "c"))
+
+
+def test_a_topic_has_outgrown_what_was_shared_out() -> None:
+    shared = {"a": 4, "b": 2, "gone": 3}
+    assert outgrown(shared, {"a": 4, "b": 2, "gone": 0}) == frozenset()
+    assert outgrown(shared, {"a": 5, "b": 1, "new": 1}) == {"a", "b", "new"}
+    assert outgrown(None, {"a": 4}) == frozenset()  # the leader is another client
+
+
+@pytest.mark.parametrize("note", [None, b"", b"3", b"\x00\xff", b"[1]"])
+def test_a_note_of_another_client_says_nothing(note: bytes | None) -> None:
+    assert noted(note) is None
+    assert noted(b'{"a": 4}') == {"a": 4}

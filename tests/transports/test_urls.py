@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,20 @@ def test_a_user_or_a_certificate_means_tls(monkeypatch: pytest.MonkeyPatch) -> N
     assert shown("kafka://a:1?ca_file=x").security is Security.SSL
     assert shown("kafka://a:1?user=me&password_file=f").password == ""
     assert shown("kafka://a:1").security is Security.PLAINTEXT
+
+
+def test_passwords_come_from_files_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("hunter2\n")
+    (tmp_path / "two").write_text("hunter3\n")
+    monkeypatch.setenv("SAGA_KAFKA_PASSWORD_FILE", str(tmp_path / "one"))
+    monkeypatch.setenv("SAGA_KAFKA_KEY_PASSWORD_FILE", str(tmp_path / "two"))
+    found = shown("kafka://a:1?user=me&certificate_file=c")
+    assert (found.present_password(), found.present_key_password()) == ("hunter2", "hunter3")
+    assert shown("kafka://a:1?user=me&password_file=f").password_file == "f"
+    assert shown("kafka://a:1").password_file == ""
+    monkeypatch.setenv("SAGA_KAFKA_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError, match="SAGA_KAFKA_PASSWORD and SAGA_KAFKA_PASSWORD_FILE are both set"):
+        shown("kafka://a:1?user=me")
 
 
 @pytest.mark.parametrize(

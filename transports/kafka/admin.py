@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import anyio
 
 from saga.ports import TopicSpec
 from transports.kafka.library import ADMIN, ERRORS, RESOURCE
@@ -15,9 +17,11 @@ from transports.kafka.topics import CHECKED, Finding, TopicFound, findings
 from transports.kafka.waits import closed
 
 _TOPIC_EXISTS = 36
+_VISIBLE_SECONDS = 5.0
 _RIGHTS = {
     "TopicAuthorizationFailedError": "Create on that topic (or Describe, if it is there)",
     "ClusterAuthorizationFailedError": "Create on the cluster",
+    "GroupAuthorizationFailedError": "Describe on that group",
 }
 
 
@@ -68,6 +72,10 @@ class Admin:
             if row[1] not in {0, _TOPIC_EXISTS}
         }
 
+    async def ask(self, what: str, call: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Ask something of the library's client that nothing here does, within the time."""
+        return await self._query(what, lambda: call(self._raw))
+
     async def _query(self, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
         return await self._line.bounded(what, call, self._settings.query_timeout_seconds)
 
@@ -89,6 +97,16 @@ async def checked(
     asked = await admin.settings(list(present))
     whole = {name: replace(topic, settings=asked.get(name)) for name, topic in present.items()}
     return findings(bootstrap, specs, whole, brokers, settings)
+
+
+async def visible(admin: Admin, names: Collection[str]) -> tuple[Mapping[str, TopicFound], int]:
+    """Wait until the broker asked knows the topics just created, or for a bounded time."""
+    deadline = anyio.current_time() + _VISIBLE_SECONDS
+    while True:
+        found, brokers = await admin.topics()
+        if found.keys() >= set(names) or anyio.current_time() >= deadline:
+            return found, brokers
+        await anyio.sleep(0.05)
 
 
 def _found(partitions: Sequence[Mapping[str, Any]]) -> TopicFound:

@@ -19,6 +19,7 @@ from transports.kafka.library import ERRORS, KAFKA
 from transports.kafka.line import Line
 from transports.kafka.sessions import SessionClient
 from transports.kafka.settings import KafkaSettings, connection
+from transports.kafka.sharing import Sharing, outgrown
 from transports.kafka.waits import closed, cut_off
 
 # How long a handler may take is not the transport's to say: a member stays while its loop sends heartbeats.
@@ -26,6 +27,8 @@ _NEVER_MILLISECONDS = 2**31 - 1
 _made = builder(Delivery)
 
 _LOOK_SECONDS = 2.0
+# How old the list of a topic's partitions may be: the library's five minutes are too long to leave one unread.
+_LISTED_SECONDS = 5.0
 
 Listener = Callable[[frozenset[TopicPartition]], Awaitable[None]]
 
@@ -36,6 +39,8 @@ class Consumer:
     def __init__(self, bootstrap: str, settings: KafkaSettings, *, group: str = "", instance: str = "") -> None:
         self._settings = settings
         self._line = Line(bootstrap, settings, _rights(group))
+        self._topics: Sequence[str] = ()
+        self._sharing = Sharing()
         self._raw: Any = KAFKA.AIOKafkaConsumer(
             **connection(bootstrap, settings),
             group_id=group or None,
@@ -46,12 +51,15 @@ class Consumer:
             heartbeat_interval_ms=int(settings.heartbeat_seconds * 1000),
             rebalance_timeout_ms=int(settings.rebalance_seconds * 1000),
             max_poll_interval_ms=_NEVER_MILLISECONDS,
+            metadata_max_age_ms=int(_LISTED_SECONDS * 1000),
+            partition_assignment_strategy=(self._sharing,),
             max_partition_fetch_bytes=settings.partition_fetch_bytes,
             fetch_max_bytes=settings.fetch_bytes,
         )
 
     async def join(self, topics: Sequence[str], on_assigned: Listener, on_revoked: Listener) -> None:
         """Connect and join the group; the callbacks run in a task of the library."""
+        self._topics = topics
         self._raw.subscribe(list(topics), listener=_listener(on_assigned, on_revoked))
         await self._start(f"cannot join the group for {', '.join(topics)}", self._settings.join_timeout_seconds)
         _quiet_commits(self._raw._coordinator)
@@ -126,6 +134,16 @@ class Consumer:
         """Return whether a task of the library has ended that must not; getmany looks at one of them only."""
         coordinator: Any = getattr(self._raw._coordinator, "_coordination_task", None)
         return bool(self._raw._fetcher.error_future.done() or (coordinator is not None and coordinator.done()))
+
+    def outgrown(self) -> frozenset[str]:
+        """Return the topics with other partitions than the group has shared out, as far as the cluster was heard of."""
+        present = {topic: len(self._raw.partitions_for_topic(topic) or ()) for topic in self._topics}
+        return outgrown(self._sharing.shared, present)
+
+    def rejoin(self) -> None:
+        """Have the group share out its partitions anew; the callbacks tell when."""
+        self._sharing.ask()
+        self._raw._coordinator.request_rejoin()
 
     async def wait(self, timeout_seconds: float) -> None:
         """Wait until there may be something to poll; may be cancelled at any time."""

@@ -13,6 +13,8 @@ import aiokafka
 import aiokafka.admin
 import aiokafka.admin.config_resource
 import aiokafka.conn
+import aiokafka.coordinator.assignors.roundrobin
+import aiokafka.coordinator.protocol
 import aiokafka.errors
 import aiokafka.protocol.admin
 import aiokafka.protocol.fetch
@@ -24,6 +26,8 @@ RESOURCE: Any = aiokafka.admin.config_resource
 ERRORS: Any = aiokafka.errors
 FETCH: Any = aiokafka.protocol.fetch
 CONNECTIONS: Any = aiokafka.conn
+CONSUMERS: Any = aiokafka.coordinator.protocol.ConsumerProtocol
+ROUND_ROBIN: Any = aiokafka.coordinator.assignors.roundrobin.RoundRobinPartitionAssignor
 # What a broker says to a static member whose place another one has taken; the library knows no such code.
 FENCED_INSTANCE_ID = 82
 ERRORS.kafka_errors.setdefault(

@@ -24,11 +24,14 @@ LOGGERS = tuple(
     )
 )
 _MOST_TEMPLATES = 200
+_PASSING = ("Group Coordinator Request failed: %s", "Marking the coordinator dead (node %s)for group %s.")
+"""What a broker that has just started makes the library say; it passes within seconds."""
 
 
 class Quieter(logging.Filter):
     """Let one record of each message template through per interval, and tell how many were held back.
 
+    Of what passes by itself the first interval is held back altogether.
     What is sent to log in (it has the password) never goes on, at whatever level.
     """
 
@@ -44,7 +47,8 @@ class Quieter(logging.Filter):
             arguments = record.args if isinstance(record.args, tuple) else ()
             return not any("Sasl" in type(one).__name__ for one in arguments)
         now, template = self._clock(), str(record.msg)
-        last, held = self._last.get(template, (-self._interval_seconds, 0))
+        unknown = now if template in _PASSING else now - self._interval_seconds
+        last, held = self._last.get(template, (unknown, 0))
         if now - last < self._interval_seconds:
             self._last[template] = (last, held + 1)
             return False
@@ -60,8 +64,13 @@ _installed: list[Quieter] = []
 
 
 def install() -> None:
-    """Put the filter on the library's loggers, once for the process."""
+    """Put the filter on the library's loggers, once for the process, and hear no less than warnings from them.
+
+    Whoever has set a level for `aiokafka` keeps it.
+    """
     if not _installed:
+        if logging.getLogger("aiokafka").level == logging.NOTSET:
+            logging.getLogger("aiokafka").setLevel(logging.WARNING)
         _installed.append(Quieter())
         for name in LOGGERS:
             logging.getLogger(name).addFilter(_installed[0])

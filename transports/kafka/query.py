@@ -35,8 +35,8 @@ def settings_of(query: str, given: KafkaSettings | None, environ: Mapping[str, s
     if "security" not in found and base.security is Security.PLAINTEXT:
         found |= _implied(found)
     for name, variable in SECRETS.items():
-        if variable in environ and not getattr(base, name) and _wants(name, base, found):
-            found[name] = environ[variable]
+        if not getattr(base, name) and not getattr(base, f"{name}_file") and _wants(name, base, found):
+            found |= _secret(name, variable, environ)
     return replace(base, **found) if found else base
 
 
@@ -48,8 +48,16 @@ def _implied(found: Mapping[str, Any]) -> dict[str, Security]:
 
 def _wants(secret: str, base: KafkaSettings, found: Mapping[str, Any]) -> bool:
     if secret == "key_password":  # noqa: S105 - the name of a field
-        return bool(found.get("certificate_file", base.certificate_file))
+        return bool(found.get("certificate_file", base.certificate_file)) and not found.get("key_password_file")
     return bool(found.get("user", base.user)) and not found.get("password_file", base.password_file)
+
+
+def _secret(name: str, variable: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the secret of a variable, or the file that `<variable>_FILE` names; empty counts as not set."""
+    text, path = environ.get(variable, ""), environ.get(f"{variable}_FILE", "")
+    if text and path:
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: unset one of them")
+    return ({name: text} if text else {}) | ({f"{name}_file": path} if path else {})
 
 
 def _instead(secret: str) -> str:

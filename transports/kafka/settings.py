@@ -48,6 +48,7 @@ class KafkaSettings:
     certificate_file: str = ""
     key_file: str = ""
     key_password: str = field(default="", repr=False)
+    key_password_file: str = ""
     client_id: str = "saga"
     replication_factor: int = 0
     connect_timeout_seconds: float = 10.0
@@ -76,8 +77,9 @@ class KafkaSettings:
             raise SettingsError("partition_fetch_bytes must be at least max_message_bytes")
 
     def _check_security(self) -> None:
-        if self.password and self.password_file:
-            raise SettingsError("password and password_file were both given for Kafka; give one of them")
+        for name in ("password", "key_password"):
+            if getattr(self, name) and getattr(self, f"{name}_file"):
+                raise SettingsError(f"{name} and {name}_file were both given for Kafka; give one of them")
         if self.with_password and not (self.user and (self.password or self.password_file)):
             raise SettingsError(f"{self.security} needs user and password (or password_file) in KafkaSettings")
         if self.user and not self.with_password:
@@ -97,15 +99,12 @@ class KafkaSettings:
 
     def present_password(self) -> str:
         """Return the password as it is now; raises SettingsError when its file cannot be read or is empty."""
-        if not self.password_file:
-            return self.password
-        try:
-            found = Path(self.password_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"password_file {self.password_file!r} cannot be read: {error}") from error
-        if not found:
-            raise SettingsError(f"password_file {self.password_file!r} is empty")
-        return found
+        return _present("password_file", self.password_file) if self.password_file else self.password
+
+    def present_key_password(self) -> str:
+        """Return the password of the key's file as it is now, as `present_password` does."""
+        given = self.key_password_file
+        return _present("key_password_file", given) if given else self.key_password
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Build the TLS context, None without TLS; host names and certificates are always checked."""
@@ -114,10 +113,21 @@ class KafkaSettings:
         try:
             context = ssl.create_default_context(cafile=self.ca_file or None)
             if self.certificate_file:
-                context.load_cert_chain(self.certificate_file, self.key_file or None, self.key_password or None)
+                password = self.present_key_password() or None
+                context.load_cert_chain(self.certificate_file, self.key_file or None, password)
         except OSError as error:
             raise SettingsError(f"the TLS files in KafkaSettings cannot be used: {error}") from error
         return context
+
+
+def _present(name: str, path: str) -> str:
+    try:
+        found = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name} {path!r} cannot be read: {error}") from error
+    if not found:
+        raise SettingsError(f"{name} {path!r} is empty")
+    return found
 
 
 def instance_id(group: str, slot: str, topics: Sequence[str]) -> str:

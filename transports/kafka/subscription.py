@@ -47,6 +47,8 @@ class KafkaSubscription:
         self._failure: TransportError | None = None
         self._seat = Seat()
         self._watch: Watch = {}
+        self._outgrown: frozenset[str] = frozenset()
+        self._shared_at_seconds = time.monotonic()
         self._looked_at_seconds = self._given_up_at_seconds = time.monotonic()
 
     async def open(self) -> None:
@@ -84,6 +86,7 @@ class KafkaSubscription:
         deadline = anyio.current_time() + timeout_seconds
         while True:
             consumer = await self._alive()
+            self._look_at_shares(consumer)
             found = self._poll(consumer, limit) if self._assigned else []
             left = deadline - anyio.current_time()
             if found:
@@ -171,16 +174,27 @@ class KafkaSubscription:
             _log.warning("group %s: taking over partitions failed", self._group.name, exc_info=error)
             self._failure = translated(f"group {self._group.name!r} cannot take over its partitions", error)
         finally:
-            self._watch = {}
+            self._watch, self._outgrown = {}, frozenset()
             self._changed.set()
 
     async def _starts(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         starts = dict(await self._on_assigned(partitions))
         if self._group.positions is Positions.BROKER:
-            starts = await consumer.committed(partitions)
+            starts = await self._committed(consumer, partitions)
         new = partitions - starts.keys()
         # Explicitly from the beginning: the library has no reset policy here, it would only raise.
         return {**{one: starts[one] for one in partitions & starts.keys()}, **(await consumer.beginnings(new))}
+
+    async def _committed(self, consumer: Consumer, partitions: frozenset[TopicPartition]) -> dict[TopicPartition, int]:
+        found = await consumer.committed(partitions)
+        ends = await consumer.ends([one for one, position in found.items() if position])
+        # Of a topic that is no more: what has its name now is another one, none of which was read.
+        if beyond := [one for one, end in ends.items() if found[one] > end]:
+            names = ", ".join(f"{one.topic}[{one.partition}]" for one in sorted(beyond))
+            _log.warning(
+                "group %s: %s ends before what was committed: read from its beginning", self._group.name, names
+            )
+        return {one: position for one, position in found.items() if one not in beyond}
 
     async def _give_up(self, partitions: frozenset[TopicPartition]) -> None:
         lost = self._assigned or frozenset()
@@ -208,6 +222,19 @@ class KafkaSubscription:
         still = stalled(self._watch, now_seconds, self._settings.stalled_after_seconds)
         if still:
             await self._rebuild(f"{len(still)} partitions with lag stand still")
+
+    def _look_at_shares(self, consumer: Consumer) -> None:
+        now_seconds = time.monotonic()
+        if self._assigned is None or now_seconds - self._shared_at_seconds < _LOOK_EVERY_SECONDS:
+            return
+        self._shared_at_seconds = now_seconds
+        before, self._outgrown = self._outgrown, consumer.outgrown()
+        # In two looks: the leader notices by itself, unless it is a static member that has come back.
+        if still := before & self._outgrown:
+            names = ", ".join(sorted(still))
+            _log.warning("group %s: %s: not the partitions that were shared out: joins anew", self._group.name, names)
+            self._outgrown = frozenset()
+            consumer.rejoin()
 
     async def _rebuild(self, reason: str) -> None:
         _log.warning("group %s, slot %s: the consumer is rebuilt: %s", self._group.name, self._group.slot, reason)

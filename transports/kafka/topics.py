@@ -29,10 +29,12 @@ class Weight(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Say in a sentence what is wrong with a topic and what mends it."""
+    """Say in a sentence what is wrong with a topic and what mends it; `command` is that alone, "" where none does."""
 
     weight: Weight
     text: str
+    topic: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,8 @@ def _shape(bootstrap: str, spec: TopicSpec, topic: TopicFound, brokers: int) -> 
             weight=Weight.REFUSED,
             text=f"topic {spec.name!r}: partitions is {topic.partitions}, wanted at least {spec.partitions}; "
             f"run {command} --partitions {spec.partitions}",
+            topic=spec.name,
+            command=f"{command} --partitions {spec.partitions}",
         )
     if topic.replicas == 1 and brokers > 1:
         yield Finding(
@@ -96,13 +100,18 @@ def _shape(bootstrap: str, spec: TopicSpec, topic: TopicFound, brokers: int) -> 
             text=f"topic {spec.name!r}: replication factor is 1 on {brokers} brokers, wanted {min(brokers, _COPIES)}: "
             "the crash of one broker stops it and may lose it; have it reassigned (kafka-reassign-partitions), "
             "and create topics with ?replication_factor=3",
+            topic=spec.name,
+            command=f"kafka-reassign-partitions --bootstrap-server {bootstrap} --execute "
+            f"--reassignment-json-file {spec.name}.json",
         )
 
 
 def _settings(bootstrap: str, spec: TopicSpec, topic: TopicFound, limits: KafkaSettings) -> Iterator[Finding]:
     if topic.settings is None:
         text = f"topic {spec.name!r}: its settings cannot be checked; grant DescribeConfigs on it (kafka-acls --add)"
-        yield Finding(weight=Weight.WARNING, text=text)
+        who = f"User:{limits.user or 'ANONYMOUS'}"
+        command = f"kafka-acls --bootstrap-server {bootstrap} --add --allow-principal {who} --operation DescribeConfigs"
+        yield Finding(weight=Weight.WARNING, text=text, topic=spec.name, command=f"{command} --topic {spec.name}")
         return
 
     def wrong(weight: Weight, setting: str, wanted: str, value: str, why: str = "") -> Finding:
@@ -112,6 +121,8 @@ def _settings(bootstrap: str, spec: TopicSpec, topic: TopicFound, limits: KafkaS
             weight=weight,
             text=f"topic {spec.name!r}: {setting} is {present}, wanted {wanted}{why and ': '}{why}; "
             f"run {command} --entity-name {spec.name} --add-config {setting}={value}",
+            topic=spec.name,
+            command=f"{command} --entity-name {spec.name} --add-config {setting}={value}",
         )
 
     policy = topic.settings.get(CLEANUP)

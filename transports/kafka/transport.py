@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 from saga.errors import TransportRefused
 from saga.ports import GroupSpec, OnAssigned, OnRevoked, TopicSpec
-from transports.kafka.admin import Admin, checked
+from transports.kafka.admin import Admin, checked, visible
 from transports.kafka.consumer import Consumer
 from transports.kafka.late import Lateness
 from transports.kafka.logs import install
@@ -21,10 +20,9 @@ from transports.kafka.publisher import KafkaPublisher
 from transports.kafka.settings import KafkaSettings, instance_id
 from transports.kafka.subscription import KafkaSubscription
 from transports.kafka.table import KafkaTable
-from transports.kafka.topics import TopicFound, creation, raise_findings
+from transports.kafka.topics import creation, raise_findings
 
 _log = logging.getLogger("transports.kafka")
-_VISIBLE_SECONDS = 5.0
 
 
 class KafkaTransport:
@@ -69,7 +67,7 @@ class KafkaTransport:
                 failed = await admin.create(missing)
                 if failed:
                     raise TransportRefused("; ".join(f"topic {name!r}: {why}" for name, why in failed.items()))
-                found, brokers = await _visible(admin, missing.keys())
+                found, brokers = await visible(admin, missing.keys())
                 wrong = await checked(admin, self._bootstrap, topics, found, brokers, self._settings)
             for finding in wrong:
                 _log.warning("%s", finding.text)
@@ -117,13 +115,3 @@ class KafkaTransport:
             yield KafkaTable(consumer, topic, partitions, self._settings.stalled_after_seconds)
         finally:
             await consumer.stop()
-
-
-async def _visible(admin: Admin, names: Collection[str]) -> tuple[Mapping[str, TopicFound], int]:
-    """Wait until the broker asked knows the topics just created, or for a bounded time."""
-    deadline = anyio.current_time() + _VISIBLE_SECONDS
-    while True:
-        found, brokers = await admin.topics()
-        if found.keys() >= set(names) or anyio.current_time() >= deadline:
-            return found, brokers
-        await anyio.sleep(0.05)
