@@ -15,14 +15,20 @@ from outbox.inboxes import Inboxes, InboxPruner
 from outbox.relay import Relay
 from saga._core.declare import Service
 from saga._core.definition import ServiceDefinition
+from saga._core.emit import COORDINATOR
 from saga._core.limits import DEFAULT_LIMITS
 from saga._core.receive import Receive
 from saga._core.start import Start
+from saga._core.topics import BREAKERS, MANIFESTS, PLANS
 from saga._keeping import Keeping, leave
+from saga._opening import broker_of
 from saga._runtime.capping import RowCapWatch
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
+from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
 from saga._runtime.fleet import Fleet, FleetJudge
+from saga._runtime.gauging import Gauges, Reader
+from saga._runtime.metering import MeasuredPublisher, NullMeter
 from saga._runtime.participant import Participant
 from saga._runtime.planbook import PlanBook
 from saga._runtime.receiver import EventReceiver
@@ -32,7 +38,8 @@ from saga._runtime.sealing import Sealing
 from saga._runtime.starter import SagaStarter
 from saga._runtime.supervise import supervised
 from saga.desk import SagaDesk
-from saga.ports import CoordinationStore, ParticipantStore, Store, Tracer, Transport
+from saga.ports import CoordinationStore, ParticipantStore, Publisher, Store, Tracer, Transport
+from saga.ports.metering import Meter
 from transports.memory import MemoryTransport
 
 
@@ -50,6 +57,12 @@ class Post:
     keeping: Keeping = field(default_factory=Keeping)
     caps: RowCapWatch = field(default_factory=RowCapWatch)
     sealing: Sealing | None = None
+    meter: Meter = field(default_factory=NullMeter)
+
+    @property
+    def broker(self) -> str:
+        """Return the name that OpenTelemetry has, or would have, for what carries the messages."""
+        return broker_of(self.transport)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +73,7 @@ class Crew:
     participants: list[Participant] = field(default_factory=list[Participant])
     contexts: dict[str, ServiceContext] = field(default_factory=dict[str, ServiceContext])
     shell: CoordinatorShell | None = None
+    gauges: Gauges | None = None
     desk: partial[SagaDesk] | None = None
     relays: list[Relay] = field(default_factory=list[Relay])
     bound: list[tuple[Start[Any], SagaStarter]] = field(default_factory=list[tuple[Start[Any], SagaStarter]])
@@ -72,11 +86,14 @@ class Crew:
         services: Sequence[Service],
         definitions: Sequence[ServiceDefinition],
         store: Store,
-        relay: Relay,
+        publisher: Publisher,
         tuning: Tuning,
     ) -> None:
-        """Add a participant for each service, and let its starts and received events go to it."""
+        """Add a participant for each service and a relay, and let starts and received events go to them."""
         post = self.post
+        publisher = MeasuredPublisher(publisher, post.meter, post.broker)
+        relay = Relay(store, publisher, owner=post.owner, keyed=store)
+        self.relays.append(relay)
         declared: Mapping[str, Service] = {service.name: service for service in services}
         refusals = {cls.wire_type: cls for d in definitions for step in d.steps for cls in step.refuses}
         hand_over, expect = post.keeping.hand_over(relay), post.keeping.expect(relay)
@@ -101,6 +118,8 @@ class Crew:
                 refusals=refusals,
                 fleet=post.fleet,
                 caps=post.caps,
+                meter=post.meter,
+                broker=post.broker,
             )
             self.contexts[definition.name] = context
             self.participants.append(Participant(context, transport, post.slot))
@@ -116,9 +135,16 @@ class Crew:
             receive.bind(receiver)
             self.receiving.append((receive, receiver))
 
-    def man_coordinator(self, store: CoordinationStore, relay: Relay, tuning: CoordinatorTuning | None) -> None:
-        """Add the coordinator, and the desk from which people speak to it."""
+    def starter_of(self, start: Start[Any]) -> SagaStarter | None:
+        """Return who serves a start here, None for nobody."""
+        return next((starter for bound, starter in self.bound if bound is start), None)
+
+    def man_coordinator(self, store: CoordinationStore, publisher: Publisher, tuning: CoordinatorTuning | None) -> None:
+        """Add the coordinator with a relay, and the desk from which people speak to it."""
         post = self.post
+        publisher = MeasuredPublisher(publisher, post.meter, post.broker)
+        relay = Relay(store, publisher, owner=post.owner)
+        self.relays.append(relay)
         post.fleet.judge = FleetJudge()
         self.desk = partial(SagaDesk, store, hand_over=post.keeping.hand_over(relay))
         self.shell = CoordinatorShell(
@@ -130,21 +156,52 @@ class Crew:
             rng=post.rng,
             slot=post.slot,
             tuning=tuning,
+            meter=post.meter,
         )
 
-    def start(self, tasks: TaskGroup, store: Store | None) -> None:
+    def start(self, tasks: TaskGroup, store: Store | None, coordination: CoordinationStore | None) -> None:
         """Start everybody's tasks."""
         self._declare_groups()
+        self.measure(tasks, store, coordination)
         for relay in self.relays:
             tasks.start_soon(supervised, "relay", relay.run, self.post.rng)
         subscribing = [context for context in self.contexts.values() if context.definition.subscribers]
         if isinstance(store, Inboxes) and subscribing:
             pruner = InboxPruner(store, inbox_days=subscribing[0].tuning.inbox_days)
             tasks.start_soon(supervised, "inbox", pruner.run, self.post.rng)
+        if self.post.sealing is not None and self.post.sealing.ages:
+            tasks.start_soon(supervised, "blobs", self.post.sealing.prune, self.post.rng)
         for participant in self.participants:
             tasks.start_soon(participant.run)
         if self.shell is not None:
             tasks.start_soon(self.shell.run)
+
+    def confer(
+        self, tasks: TaskGroup, publisher: Publisher, announcer: Announcer, drift: DriftTuning | None
+    ) -> DriftWatch | None:
+        """Start what the processes of a fleet tell each other beside their sagas; return the coordinator's watch."""
+        post, rng, watch = self.post, self.post.rng, None
+        tasks.start_soon(supervised, f"announce on {MANIFESTS}", announcer.run, rng)
+        if self.shell is not None:
+            shell = self.shell
+            tasks.start_soon(supervised, f"tell paces on {PLANS}", lambda: shell.tell_paces(publisher), rng)
+            watch = DriftWatch(post.transport, post.book.plans, drift)
+            tasks.start_soon(supervised, f"watch {MANIFESTS}", watch.run, rng)
+        if post.fleet.is_needed:
+            tasks.start_soon(supervised, f"follow {BREAKERS}", lambda: post.fleet.follow(post.transport), rng)
+            tasks.start_soon(supervised, f"speak on {BREAKERS}", lambda: post.fleet.speak(publisher), rng)
+        return watch
+
+    def measure(self, tasks: TaskGroup, *stores: Store | CoordinationStore | None) -> None:
+        """Start the task that reads the gauges, where metrics may be kept."""
+        if isinstance(self.post.meter, NullMeter):
+            return
+        readers: dict[str, Reader] = {each.group.name: each for each in self.participants}
+        if self.shell is not None:
+            readers[COORDINATOR] = self.shell
+        contexts, plans = tuple(self.contexts.values()), self.post.book.plans
+        gauges = self.gauges = Gauges(self.post.meter, contexts=contexts, readers=readers, stores=stores, plans=plans)
+        tasks.start_soon(supervised, "metrics", gauges.run, self.post.rng)
 
     def _declare_groups(self) -> None:
         # The memory transport acknowledges only what every group has committed; it must know them beforehand.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -13,12 +13,14 @@ import anyio
 
 from outbox.schema import SchemaStore
 from outbox.urls import Engine, is_engine, open_coordination_store, open_store
+from saga._coordinator import Coordinator
 from saga._core.definition import ServiceDefinition
 from saga._core.manifest import Manifest, manifest_of
 from saga._core.plan import Plan
 from saga._core.planning import build_plan, plan_from_json, plan_to_json
 from saga._core.rows import PlanRow
-from saga._runtime.stations import run_user_migrations
+from saga._runtime.stations import check_user_migrations, run_user_migrations
+from saga._runtime.tracing import NullTracer, TracedPublisher
 from saga.errors import (
     DeclarationError,
     GrantMissing,
@@ -27,7 +29,8 @@ from saga.errors import (
     StoreUnavailable,
     TransportUnavailable,
 )
-from saga.ports import CoordinationStore, Store, TopicSpec, Transport
+from saga.ports import CoordinationStore, Publisher, Store, TopicSpec, Tracer, Transport
+from transports.memory import MemoryTransport
 from transports.urls import open_transport
 
 log = logging.getLogger("saga")
@@ -45,6 +48,17 @@ async def enter_transport(stack: AsyncExitStack, at: str | Transport) -> Transpo
     transport = open_transport(at)
     await stack.enter_async_context(transport)
     return transport
+
+
+def broker_of(transport: Transport) -> str:
+    """Return the name that OpenTelemetry has, or would have, for what carries the messages."""
+    return "memory" if isinstance(transport, MemoryTransport) else "kafka"
+
+
+async def enter_publisher(stack: AsyncExitStack, transport: Transport, tracer: Tracer) -> Publisher:
+    """Open a publisher until `stack` ends; what it sends is traced where there is something to trace with."""
+    publisher: Publisher = await stack.enter_async_context(transport.publisher())
+    return publisher if isinstance(tracer, NullTracer) else TracedPublisher(publisher, tracer)
 
 
 async def enter_topics(transport: Transport, topics: Sequence[TopicSpec], timeout_seconds: float) -> None:
@@ -78,8 +92,10 @@ async def enter_store(
         await patiently(store.migrate, timeout_seconds)
         for definition in definitions:
             await run_user_migrations(store, definition)
-    elif isinstance(store, SchemaStore):
-        await store.check_schema()
+    else:
+        if isinstance(store, SchemaStore):
+            await store.check_schema()
+        await check_user_migrations(store, definitions)
     return store
 
 
@@ -144,6 +160,38 @@ async def _while_away(
             log.warning("%s is away, trying again for another %.0f s: %s", what, left, error)
         await anyio.sleep(min(pause, left))
         pause = min(PAUSE_CAP_SECONDS, pause * 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Databases:
+    """Say which databases an app works on, and how it opens them."""
+
+    store: str | Engine | Store | None
+    coordinator: Coordinator | None
+    migrate: bool
+    timeout_seconds: float
+
+    async def open_store(self, stack: AsyncExitStack, definitions: Sequence[ServiceDefinition]) -> Store | None:
+        """Open the services' database as `enter_store` does; None without services."""
+        if self.store is None or not definitions:
+            return None
+        timeout = self.timeout_seconds
+        return await enter_store(stack, self.store, definitions, migrate=self.migrate, timeout_seconds=timeout)
+
+    async def open_coordination(self, stack: AsyncExitStack) -> CoordinationStore | None:
+        """Open the coordinator's database as `enter_coordination` does; None without a coordinator."""
+        if self.coordinator is None:
+            return None
+        own, timeout = self.coordinator.store, self.timeout_seconds
+        return await enter_coordination(stack, own, self.store, migrate=self.migrate, timeout_seconds=timeout)
+
+    async def plans(
+        self, definitions: Sequence[ServiceDefinition], coordination: CoordinationStore | None
+    ) -> tuple[Plan, ...]:
+        """Return the plans that the coordinator here stands for; none without one."""
+        if self.coordinator is None or coordination is None:
+            return ()
+        return await own_plans(self.coordinator.plans, definitions, coordination)
 
 
 # --- plans ------------------------------------------------------------------------------------------------

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
 import anyio
 
 from outbox.relay import Relay, RelayTuning
 from outbox.urls import open_store
-from saga._opening import enter_store, enter_topics, enter_transport, patiently
-from saga._runtime.supervise import bare, supervised
+from saga._core.plan import Plan
+from saga._opening import broker_of, enter_store, enter_topics, enter_transport, patiently
+from saga._runtime.gauging import Gauges
+from saga._runtime.metering import MeasuredPublisher, NullMeter
+from saga._runtime.supervise import supervised
 from saga._runtime.tracing import NullTracer, TracedPublisher
+from saga._serving import until_told
 from saga.errors import SettingsError
 from saga.ports import Publisher, Store, TopicSpec, Tracer, Transport
-from saga.telemetry import open_tracer
+from saga.ports.metering import Meter
+from saga.telemetry import open_meter, open_tracer
 
 STORE_TIMEOUT_SECONDS = 30.0
 TRANSPORT_TIMEOUT_SECONDS = 30.0
@@ -33,6 +37,7 @@ class Publishing:
     opens_store: bool
     migrate: bool
     tracer: Tracer
+    meter: Meter = field(default_factory=open_meter)
     topics: Sequence[TopicSpec] = ()
     tuning: RelayTuning | None = None
     store_timeout_seconds: float = STORE_TIMEOUT_SECONDS
@@ -58,9 +63,13 @@ async def publishing(what: Publishing) -> AsyncGenerator[Relay]:
         publisher: Publisher = await stack.enter_async_context(transport.publisher())
         if not isinstance(what.tracer, NullTracer):
             publisher = TracedPublisher(publisher, what.tracer)
+        publisher = MeasuredPublisher(publisher, what.meter, broker_of(transport))
         relay = Relay(store, publisher, tuning=what.tuning, keyed=store)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(supervised, "relay", relay.run, rng)
+            if not isinstance(what.meter, NullMeter):
+                gauges = Gauges(what.meter, contexts=(), readers={}, stores=[store], plans=list[Plan])
+                tasks.start_soon(supervised, "metrics", gauges.run, rng)
             try:
                 yield relay
             finally:
@@ -82,8 +91,4 @@ async def relay_until_told(
     what = Publishing(
         store=open_store(store), transport=transport, opens_store=True, migrate=migrate, tracer=open_tracer()
     )
-    with bare(), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with publishing(what):
-            began()
-            async for _ in signals:
-                return
+    await until_told(publishing(what), began)

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import anyio
 from anyio.abc import TaskGroup
 
-from outbox.relay import Relay
 from outbox.urls import Engine
+from saga._arranging import AppOptions, arranged, settings_here
 from saga._coordinator import Coordinator
 from saga._core.declare import Service
 from saga._core.keeping import Publishing, Retention, RowCaps
 from saga._core.plan import Plan
+from saga._core.readiness import Readiness, Stage
 from saga._core.resolve import resolve_all
 from saga._core.start import Start
-from saga._core.topics import BREAKERS, MANIFESTS, PLANS
+from saga._core.topics import PLANS
 from saga._crew import Crew, Post
 from saga._keeping import Keeping
-from saga._opening import enter_coordination, enter_store, enter_topics, enter_transport, manifests_of, own_plans
+from saga._opening import Databases, enter_publisher, enter_topics, enter_transport, manifests_of
+from saga._probing import Probes, readiness_at
 from saga._runtime.context import ServiceContext, Tuning
 from saga._runtime.coordinator import CoordinatorTuning
 from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
@@ -36,13 +37,14 @@ from saga._runtime.sealing import ClaimCheck, Sealing
 from saga._runtime.starter import SagaHandle
 from saga._runtime.stations import topic_specs
 from saga._runtime.supervise import bare, supervised
-from saga._runtime.tracing import NullTracer, TracedPublisher
-from saga._serving import serve
+from saga._serving import serve, until_told
 from saga.desk import SagaDesk
 from saga.errors import NotRunning, SettingsError
-from saga.ports import CoordinationStore, Publisher, Store, Tracer, Transport
+from saga.ports import Store, Tracer, Transport
+from saga.ports.metering import Meter
 from saga.ports.sealing import PayloadCodec
-from saga.telemetry import open_tracer
+from saga.settings import Settings
+from saga.telemetry import open_meter, open_tracer
 
 log = logging.getLogger("saga")
 
@@ -57,6 +59,7 @@ __all__ = [
     "RowCaps",
     "SagaHandle",
     "Tuning",
+    "until_told",
 ]
 
 
@@ -92,6 +95,7 @@ class App:
         migrate: bool = True,
         tuning: Tuning | None = None,
         tracer: Tracer | None = None,
+        meter: Meter | None = None,
         missing_steps: MissingSteps = MissingSteps.REFUSE,
         retention: Retention | None = None,
         row_caps: RowCaps | None = None,
@@ -101,25 +105,26 @@ class App:
     ) -> None:
         """Check the declarations; raises DeclarationError, SettingsError. Nothing is opened yet."""
         if services and store is None:
-            msg = "App(store=None): services need a database; write store='sqlite:///file.db' or 'postgresql://…'"
-            raise SettingsError(msg)
+            raise SettingsError(
+                "App(store=None): services need a database; write store='sqlite:///file.db' or 'postgresql://…'"
+            )
         if not services and coordinator is None:
-            msg = "App() has nothing to run: give it services, a Coordinator(), or both"
-            raise SettingsError(msg)
+            raise SettingsError("App() has nothing to run: give it services, a Coordinator(), or both")
         self.services = tuple(services)
         self.definitions = resolve_all(self.services)
-        self._store_at = store
         self._transport_at = transport
         self._coordinator = coordinator
         self._slot = slot
         self._plans_timeout_seconds = plans_timeout_seconds
-        self._store_timeout_seconds = store_timeout_seconds
         self._transport_timeout_seconds = transport_timeout_seconds
         self._drain_seconds = drain_seconds
         self._partitions = partitions
-        self._migrate = migrate
+        self._databases = Databases(
+            store=store, coordinator=coordinator, migrate=migrate, timeout_seconds=store_timeout_seconds
+        )
         self._tuning = tuning or Tuning()
         self._tracer = tracer
+        self._meter = meter
         self._missing_steps = missing_steps
         self._keeping = Keeping(
             retention=retention or Retention(), row_caps=row_caps or RowCaps(), publishing=publishing
@@ -130,9 +135,28 @@ class App:
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
         self._names = ", ".join(definition.name for definition in self.definitions) or "coordinator"
         self._stack: AsyncExitStack | None = None
+        self._stage = Stage.DOWN
+        self._probes: Probes | None = None
         self._book: PlanBook | None = None
         self._crew: Crew | None = None
         self.drift: DriftWatch | None = None
+
+    @classmethod
+    def from_env(
+        cls,
+        services: Sequence[Service] = (),
+        *,
+        coordinator: Coordinator | None = None,
+        settings: Settings | None = None,
+        **options: Unpack[AppOptions],
+    ) -> Self:
+        """Make an app from `SAGA_STORE`, `SAGA_TRANSPORT` and the other variables, or from `settings` read before.
+
+        With a `Coordinator()` it runs one too, on SAGA_PLANS and SAGA_COORDINATOR_STORE; without plans, on those of
+        the services here. Raises SettingsError naming the variable that is missing or wrong, DeclarationError.
+        """
+        found = settings_here() if settings is None else settings
+        return cls(services, **arranged(found, services, coordinator, options))
 
     # --- life -------------------------------------------------------------------------------------------
 
@@ -144,12 +168,17 @@ class App:
         the app later is raised out of the `async with` block.
         """
         if self._stack is not None:
-            msg = "this App is running already; make a second App for a second replica"
-            raise NotRunning(msg)
-        with bare():
-            async with AsyncExitStack() as stack:
-                await self._come_up(stack)
-                self._stack = stack.pop_all()
+            raise NotRunning("this App is running already; make a second App for a second replica")
+        self._stage = Stage.STARTING
+        try:
+            with bare():
+                async with AsyncExitStack() as stack:
+                    await self._come_up(stack)
+                    self._stack = stack.pop_all()
+        except BaseException:
+            self._stage, self._probes = Stage.DOWN, None
+            raise
+        self._stage = Stage.RUNNING
         log.info("saga is running: %s", self._names)
         return self
 
@@ -160,16 +189,20 @@ class App:
             return
         # The caller's own exception goes on as it is; it is not wrapped into our tasks' group.
         theirs = isinstance(exc[1], Exception)
-        with bare():
-            await stack.__aexit__(*((None, None, None) if theirs else exc))  # type: ignore[arg-type]
+        self._stage = Stage.STOPPING
+        try:
+            with bare():
+                await stack.__aexit__(*((None, None, None) if theirs else exc))  # type: ignore[arg-type]
+        finally:
+            self._stage, self._probes = Stage.DOWN, None
         log.info("saga has stopped: %s", self._names)
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with self:
-                async for _ in signals:
-                    break
+        """Serve until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else.
+
+        A signal that comes while a database, a broker or plans are still waited for ends that at once.
+        """
+        await until_told(self)
 
     def serve(self) -> None:
         """Run until SIGTERM or SIGINT, on uvloop where it is installed; blocks, for processes that do nothing else.
@@ -182,17 +215,19 @@ class App:
         transport = await enter_transport(stack, self._transport_at)
         tracer = self._tracer or open_tracer()
         book = self._book = PlanBook(self.definitions)
-        store = await self._enter_store(stack)
-        coordination = await self._enter_coordination(stack)
+        probes = self._probes = Probes(book=book, transport=transport)
+        databases, coordinator = self._databases, self._coordinator
+        probes.awaits = "its database"
+        store = probes.store = await databases.open_store(stack, self.definitions)
+        coordination = probes.coordination = await databases.open_coordination(stack)
         self._keeping.arrange(store, coordination)
-        plans = await self._own_plans(coordination)
+        plans = await databases.plans(self.definitions, coordination)
         for plan in plans:
             book.learn(plan)
         specs = topic_specs(self.definitions, plans, self._partitions)
+        probes.awaits = "its transport"
         await enter_topics(transport, specs, self._transport_timeout_seconds)
-        publisher: Publisher = await stack.enter_async_context(transport.publisher())
-        if not isinstance(tracer, NullTracer):
-            publisher = TracedPublisher(publisher, tracer)
+        publisher = await enter_publisher(stack, transport, tracer)
         if plans:
             await publish_plans(publisher, plans)
         announcer = Announcer(publisher, manifests_of(self.definitions), self._slot)
@@ -200,9 +235,10 @@ class App:
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.push_async_callback(self._stop, tasks)
         tasks.start_soon(supervised, f"follow {PLANS}", lambda: follow_plans(transport, book), self._rng)
+        probes.awaits = "its plans"
         await wait_for_plans(book, self._plans_timeout_seconds)
         await check_outgrown(store, book, self.definitions, self._missing_steps)
-        crew = self._crew = Crew(
+        crew = self._crew = probes.crew = Crew(
             post=Post(
                 transport=transport,
                 book=book,
@@ -214,67 +250,30 @@ class App:
                 keeping=self._keeping,
                 caps=self._keeping.watch(),
                 sealing=self._sealing,
+                meter=self._meter or open_meter(),
             )
         )
-        relay = Relay(store, publisher, owner=self._owner, keyed=store) if store is not None else None
-        if store is not None and relay is not None:
-            crew.man_services(self.services, self.definitions, store, relay, self._tuning)
-            crew.relays.append(relay)
-        if coordination is not None and self._coordinator is not None:
-            coordinator_relay = Relay(coordination, publisher, owner=self._owner)
-            crew.man_coordinator(coordination, coordinator_relay, self._coordinator.tuning)
-            crew.relays.append(coordinator_relay)
-        crew.start(tasks, store)
+        if store is not None:
+            crew.man_services(self.services, self.definitions, store, publisher, self._tuning)
+        if coordination is not None and coordinator is not None:
+            crew.man_coordinator(coordination, publisher, coordinator.tuning)
+        crew.start(tasks, store, coordination)
         await self._keeping.start(tasks, self._rng, store, coordination, crew.post.caps)
-        if self._sealing is not None and self._sealing.ages:
-            tasks.start_soon(supervised, "blobs", self._sealing.prune, self._rng)
-        self._watch(tasks, crew, publisher, announcer)
-
-    def _watch(self, tasks: TaskGroup, crew: Crew, publisher: Publisher, announcer: Announcer) -> None:
-        """Start what the processes of a fleet tell each other beside their sagas."""
-        post, rng = crew.post, self._rng
-        tasks.start_soon(supervised, f"announce on {MANIFESTS}", announcer.run, rng)
-        if crew.shell is not None and self._coordinator is not None:
-            shell = crew.shell
-            tasks.start_soon(supervised, f"tell paces on {PLANS}", lambda: shell.tell_paces(publisher), rng)
-            watch = self.drift = DriftWatch(post.transport, post.book.plans, self._coordinator.drift)
-            tasks.start_soon(supervised, f"watch {MANIFESTS}", watch.run, rng)
-        if post.fleet.is_needed:
-            tasks.start_soon(supervised, f"follow {BREAKERS}", lambda: post.fleet.follow(post.transport), rng)
-            tasks.start_soon(supervised, f"speak on {BREAKERS}", lambda: post.fleet.speak(publisher), rng)
-
-    async def _enter_store(self, stack: AsyncExitStack) -> Store | None:
-        if self._store_at is None or not self.definitions:
-            return None
-        return await enter_store(
-            stack,
-            self._store_at,
-            self.definitions,
-            migrate=self._migrate,
-            timeout_seconds=self._store_timeout_seconds,
-        )
-
-    async def _enter_coordination(self, stack: AsyncExitStack) -> CoordinationStore | None:
-        if self._coordinator is None:
-            return None
-        return await enter_coordination(
-            stack,
-            self._coordinator.store,
-            self._store_at,
-            migrate=self._migrate,
-            timeout_seconds=self._store_timeout_seconds,
-        )
-
-    async def _own_plans(self, coordination: CoordinationStore | None) -> tuple[Plan, ...]:
-        if self._coordinator is None or coordination is None:
-            return ()
-        return await own_plans(self._coordinator.plans, self.definitions, coordination)
+        self.drift = crew.confer(tasks, publisher, announcer, coordinator.drift if coordinator is not None else None)
 
     async def _stop(self, tasks: TaskGroup) -> None:
         crew, self._crew = self._crew, None
         if crew is not None:
             await crew.stop(self._drain_seconds)
         tasks.cancel_scope.cancel()
+
+    async def readiness(self) -> Readiness:
+        """Ask everything the app needs whether it is well: its databases, its transport, its plans, its groups.
+
+        Each is asked for at most two seconds, and an answer counts for one. What is not there yet, while the app comes
+        up, is not asked. Never raises for what is not well.
+        """
+        return await readiness_at(self._stage, self._probes)
 
     # --- use ---------------------------------------------------------------------------------------------
 
@@ -298,8 +297,7 @@ class App:
 
     def handle(self, start: Start[Any], saga_id: str) -> SagaHandle:
         """Return the handle of a saga that `start` has started earlier; raises NotRunning."""
-        for bound, starter in self._crew.bound if self._crew is not None else ():
-            if bound is start:
-                return starter.handle(saga_id)
-        msg = f"{start.name} is not served by this app, or the app is not running"
-        raise NotRunning(msg)
+        starter = self._crew.starter_of(start) if self._crew is not None else None
+        if starter is None:
+            raise NotRunning(f"{start.name} is not served by this app, or the app is not running")
+        return starter.handle(saga_id)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self, cast, overload
 from uuid import uuid4
-
-import anyio
 
 from outbox.joining import Manner, door_to
 from outbox.joining.kinds import AwaitedConnection, BlockingConnection
@@ -32,6 +29,7 @@ from saga._publishing import (
 )
 from saga._runtime.sealing import ClaimCheck, Sealing
 from saga._runtime.supervise import bare
+from saga._serving import until_told
 from saga.errors import NotRunning, SettingsError
 from saga.ports import OpenRows, SpanKind, Store, TopicSpec, Tracer, Transport
 from saga.ports.sealing import PayloadCodec
@@ -204,10 +202,7 @@ class Outbox:
 
     async def run(self) -> None:
         """Publish until SIGTERM or SIGINT, then stop gracefully; for processes that do nothing else."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with self:
-                async for _ in signals:
-                    break
+        await until_told(self)
 
 
 def _opened(at: str | AnyEngine) -> Store:

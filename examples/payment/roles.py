@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -22,8 +21,8 @@ from examples.payment.payment import use_gateway
 from examples.payment.postgres import create_database, postgres_query
 from examples.payment.services import SERVICES
 from examples.payment.settings import Settings
-from saga.app import App, Coordinator
-from saga.telemetry import configure_otlp_from_env
+from saga.app import App, Coordinator, until_told
+from saga.telemetry import configure_metrics_from_env, configure_otlp_from_env
 
 PLANS = Path(__file__).parent / "plans"
 COORDINATOR = "coordinator"
@@ -38,8 +37,9 @@ async def init(settings: Settings) -> None:
 
 
 async def serve_service(name: str, settings: Settings) -> None:
-    """Run one service until SIGTERM; the usual OTEL_* variables say where its traces go."""
+    """Run one service until SIGTERM; the usual OTEL_* variables say where its traces and metrics go."""
     configure_otlp_from_env(name)
+    configure_metrics_from_env(name)
     (service,) = (service for service in SERVICES if service.name == name)
     app = App(
         [service],
@@ -56,20 +56,24 @@ async def serve_service(name: str, settings: Settings) -> None:
 async def serve_coordinator(settings: Settings) -> None:
     """Run one coordinator until SIGTERM."""
     configure_otlp_from_env(COORDINATOR)
+    configure_metrics_from_env(COORDINATOR)
     coordinator = Coordinator(plans=PLANS, store=settings.database(COORDINATOR))
     await serve(App(coordinator=coordinator, transport=settings.kafka_url, slot=settings.slot), settings)
 
 
 async def serve(app: App, settings: Settings, api: uvicorn.Server | None = None) -> None:
     """Run an app until SIGTERM or SIGINT, show by a file that it is alive, and serve its API if it has one."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+
+    @asynccontextmanager
+    async def life() -> AsyncGenerator[None]:
         async with app, anyio.create_task_group() as tasks:
             if api is not None:
                 tasks.start_soon(api.serve)
             tasks.start_soon(beat, settings.heartbeat_file)
-            async for _ in signals:
-                break
+            yield
             tasks.cancel_scope.cancel()
+
+    await until_told(life())
 
 
 class _Server(uvicorn.Server):

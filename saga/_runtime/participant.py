@@ -17,8 +17,10 @@ from saga._runtime.commands import CommandRunner
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import CommandItem, Item
 from saga._runtime.pending import PendingWork
+from saga._runtime.presence import Presence
 from saga._runtime.sorting import buried, items_of
 from saga._runtime.supervise import supervised
+from saga._runtime.telling import tell_read
 from saga.errors import Revoked, TransportUnavailable
 from saga.ports import GroupSpec, Subscription, TopicPartition, Transport
 
@@ -48,6 +50,7 @@ class Participant:
         self._committed_at = 0.0
         self._stopping = anyio.Event()
         self.stopped = anyio.Event()
+        self.presence = Presence()
 
     @property
     def group(self) -> GroupSpec:
@@ -70,6 +73,12 @@ class Participant:
         finally:
             self.stopped.set()
 
+    async def offsets(self) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+        """Return where each partition it reads ends, and where it is; both empty while it reads none."""
+        if not self.presence.is_there:
+            return {}, {}
+        return await self._subscription.end_offsets(), self._subscription.positions()
+
     def stop(self) -> None:
         """Ask the participant to finish what it has in hand and return from `run`; does not block."""
         self._stopping.set()
@@ -85,9 +94,10 @@ class Participant:
         """Read the group's topics until stopped, or until a new plan takes an event from elsewhere."""
         known = len(self._context.plans.plans())
         self._finished.clear()
-        async with self._transport.subscribe(
-            group, on_assigned=self._assigned, on_revoked=self._give_back
-        ) as subscription:
+        async with (
+            self._transport.subscribe(group, on_assigned=self._assigned, on_revoked=self._give_back) as subscription,
+            self.presence,
+        ):
             self._subscription = subscription
             while not self._stopping.is_set():
                 limit = max(self._batches.batch_size.size, 1) * self._context.store.transactions_at_once
@@ -98,6 +108,7 @@ class Participant:
                 began = anyio.current_time()
                 async with self._busy:
                     mine = [d for d in deliveries if _place(d) not in self._revoked]
+                    tell_read(self._context, mine)
                     await self.handle([(delivery, None) for delivery in mine])
                     for delivery in mine:
                         self._finished[_place(delivery)] = delivery.offset + 1

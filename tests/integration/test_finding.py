@@ -51,7 +51,9 @@ def test_without_a_service_the_text_says_why_and_what_helps(name: Name) -> None:
     text = str(find(name, {}, FakeMachine()))
     assert f"{name} is not installed" in text
     assert f"SAGA_TEST_{name.upper()}=" in text
-    assert {"kafka": "apt-get install", "postgres": "apt-get install", "jaeger": "on the path"}[name] in text
+    assert {"kafka": "apt-get install", "postgres": "apt-get install", "jaeger": "on the path", "browser": "apt-get"}[
+        name
+    ] in text
 
 
 def test_a_missing_service_is_skipped_unless_required() -> None:
