@@ -39,13 +39,25 @@ def test_words_tell_every_shape() -> None:
     said = "\n".join(plan_lines(odd_plan()))
     assert "shipping.ship (pivot) reacts to parcel.packed.v1 of every branch and customs.cleared.v1, emits" in said
     assert "orders.split (step) reacts to order.placed.v1, emits line.wanted.v1 for each element of a list" in said
+    assert ", 0:00:00" not in said
     assert "customs.cleared (receive) waits for what comes from outside, emits customs.cleared.v1" in said
     assert "emits nothing, starts insurance.v1 as a child" in said
 
 
 @pytest.mark.usefixtures("shop")
-def test_show_prints_a_flowchart() -> None:
+def test_show_takes_what_graph_takes() -> None:
     saga("plan", "shop:services")
-    said = saga("show", str(PLAN), "--mermaid")
+    said = saga("show", str(PLAN))
+    assert (said.code, ", revision " in said.out.splitlines()[0]) == (0, True)
+    assert saga("show", str(PLAN.parent)).out == said.out
+    coded = saga("show", "shop:services")
+    assert (coded.code, coded.out.splitlines()[1:]) == (0, said.out.splitlines()[1:])
+    assert saga("show", "nowhere").code == 2
+
+
+@pytest.mark.usefixtures("shop")
+def test_graph_prints_a_flowchart() -> None:
+    saga("plan", "shop:services")
+    said = saga("graph", str(PLAN), "--format", "mermaid")
     assert (said.code, said.out) == (0, mermaid(plan_from_json(PLAN.read_bytes())))
     assert said.out.startswith("flowchart TD\n")

@@ -14,11 +14,20 @@ from saga._core.bodies import (
     Closed,
     Command,
     Committed,
+    Hold,
+    InDoubt,
+    Keep,
+    Obeyed,
     Outcome,
     RefusalData,
+    Release,
     Report,
+    ResolveRun,
+    RetryRun,
     RunFact,
     RunReported,
+    Settled,
+    SkipRun,
     TooLate,
     Undo,
     UndoFailed,
@@ -33,9 +42,24 @@ from saga._core.envelope import Envelope, Message
 from saga._core.events import Event
 from saga._core.inbox import published_id
 from saga._core.plain import plain_row
+from saga._core.plan import Plan, PlanStep, Undoing
+from saga._core.planning import plan_hash, plan_to_json
 from saga._core.records import encode_outcome, encode_report
 from saga._core.relay import messages_of
-from saga._core.words import Cause, Ending, Kind, Priority, RunKey, RunStatus, UndoStatus
+from saga._core.words import (
+    Cause,
+    Effects,
+    Ending,
+    Kind,
+    Part,
+    Priority,
+    RunKey,
+    RunStatus,
+    Standing,
+    StepKind,
+    UndoStatus,
+    Verdict,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -80,8 +104,20 @@ FANNED = RunFact(
     undo=UndoStatus.DONE,
 )
 
+BEGUN = RunFact(step="orders.start", status=RunStatus.DONE, emits=("order.placed.v1",), at=START)
+SPLIT = RunFact(
+    step="orders.split",
+    status=RunStatus.DONE,
+    causes=(STARTED,),
+    emits=("parcel.wanted.v1",),
+    fan_out=5,
+    at=START + timedelta(milliseconds=80),
+)
+
 REPORTS: dict[str, tuple[str, Report]] = {
+    "run-start": ("orders", RunReported(fact=BEGUN)),
     "run": ("inventory", RunReported(fact=RESERVED)),
+    "run-fan-out": ("orders", RunReported(fact=SPLIT)),
     "run-refused": ("inventory", RunReported(fact=REFUSED)),
     "run-failed": ("payment", RunReported(fact=FAILED)),
     "closed": ("shipping", Closed(service="shipping", runs=(FANNED,))),
@@ -93,10 +129,32 @@ REPORTS: dict[str, tuple[str, Report]] = {
     ),
     "too-late": ("inventory", TooLate(service="inventory", reason="no run row after the expiry")),
     "cancel": ("orders", CancelRequested(reason="the customer called")),
+    "in-doubt": ("payment", InDoubt(step="payment.capture", reason="nobody has answered for 24 hours")),
+    "obeyed": ("inventory", Obeyed(service="inventory", command=Kind.HOLD, number=1)),
+    "settled": ("saga-coordinator", Settled()),
 }
 COMMANDS: dict[str, tuple[str, Command]] = {
     "close": ("inventory", Close()),
     "undo": ("shipping", Undo(step="shipping.pack", branch="2of5")),
+    "hold": ("inventory", Hold(number=1)),
+    "release": ("inventory", Release(number=2)),
+    "keep": ("inventory", Keep(until=EXPIRY + timedelta(days=3))),
+    "retry": ("inventory", RetryRun(step="inventory.reserve_stock")),
+    "skip": (
+        "inventory",
+        SkipRun(
+            step="inventory.reserve_stock",
+            part=Part.ACTION,
+            reason="reserved by telephone",
+            result_type="stock.reserved.v1",
+            result=b'{"sku":"A-1","quantity":2}',
+            causes=(STARTED,),
+        ),
+    ),
+    "resolve": (
+        "payment",
+        ResolveRun(step="payment.capture", reason="the bank says so", verdict=Verdict.NOT_HAPPENED),
+    ),
 }
 OUTCOMES: dict[str, Outcome] = {
     "outcome-completed": Outcome(ending=Ending.COMPLETED, at=START + timedelta(seconds=3)),
@@ -106,6 +164,15 @@ OUTCOMES: dict[str, Outcome] = {
         refusal=OUT,
         detail="inventory.reserve_stock",
         at=START + timedelta(seconds=3),
+    ),
+    "outcome-stuck": Outcome(
+        ending=Ending.STUCK,
+        cause=Cause.UNDO_FAILED,
+        detail="inventory.reserve_stock: its undo has failed",
+        at=START + timedelta(seconds=3),
+    ),
+    "outcome-provisional": Outcome(
+        ending=Ending.COMPLETED, standing=Standing.PROVISIONAL, at=START + timedelta(seconds=3)
     ),
 }
 
@@ -117,7 +184,8 @@ class StockCounted(Event, name="stock.counted", version=1):
 
 def messages() -> dict[str, Message]:
     """Return the examples by the names of their golden files."""
-    made = {"event": _event(), "event-urgent": _urgent_event(), "plain-event": _plain_event()}
+    made = {"event-start": _start_event(), "event": _event(), "event-urgent": _urgent_event()}
+    made |= {"event-of-a-list": _element(), "event-of-an-empty-list": _no_element(), "plain-event": _plain_event()}
     for name, (service, report) in REPORTS.items():
         made[name] = _report(service, report)
     for name, (service, command) in COMMANDS.items():
@@ -129,6 +197,47 @@ def messages() -> dict[str, Message]:
 
 def _event() -> Message:
     return message(_reserved(), "inventory.events", SAGA_ID)
+
+
+def _start_event() -> Message:
+    begun = replace(
+        _reserved(),
+        id=ids.event_id(SAGA_ID, STARTED.step),
+        source=source_of("orders"),
+        type="order.placed.v1",
+        time=START,
+        step=STARTED.step,
+        causation_id="",
+    )
+    return message(begun, "orders.events", SAGA_ID)
+
+
+def _element() -> Message:
+    element = replace(
+        _reserved(),
+        id=ids.event_id(SAGA_ID, SPLIT.step, "2of5"),
+        source=source_of("orders"),
+        type="parcel.wanted.v1",
+        time=SPLIT.at,
+        payload=b'{"number":2}',
+        step=SPLIT.step,
+        branch="2of5",
+    )
+    return message(element, "orders.events", SAGA_ID)
+
+
+def _no_element() -> Message:
+    nothing = replace(
+        _reserved(),
+        id=ids.event_id(SAGA_ID, SPLIT.step, "0of0"),
+        source=source_of("orders"),
+        type="parcel.wanted.v1",
+        time=SPLIT.at,
+        payload=b"{}",
+        step=SPLIT.step,
+        branch="0of0",
+    )
+    return message(nothing, "orders.events", SAGA_ID)
 
 
 def _urgent_event() -> Message:
@@ -189,14 +298,15 @@ def _envelope(kind: Kind, ident: str, source: str, body: bytes, key: RunKey, cau
 def _about(body: Report | Command) -> RunKey:
     if isinstance(body, RunReported):
         return body.fact.key
-    if isinstance(body, Undo):
+    if isinstance(body, Undo | RetryRun | SkipRun | ResolveRun):
         return RunKey(step=body.step, branch=body.branch)
     return RunKey(step="")
 
 
 def _report(service: str, report: Report) -> Message:
     key = _about(report)
-    causation = ids.event_id(SAGA_ID, STARTED.step) if isinstance(report, RunReported) else ""
+    caused = isinstance(report, RunReported) and report.fact.causes
+    causation = ids.event_id(SAGA_ID, STARTED.step) if caused else ""
     ident = report_id(SAGA_ID, report, service)
     envelope = _envelope(kind_of(report), ident, service, encode_report(report), key, causation)
     return message(envelope, "saga.runs", SAGA_ID)
@@ -250,11 +360,53 @@ def examples_section() -> str:
     return "\n".join(parts)
 
 
+def plan_section() -> str:
+    """Return the plan that docs/protocol.md shows."""
+    step = PlanStep(
+        name="inventory.reserve_stock",
+        kind=StepKind.STEP,
+        effects=Effects.LOCAL,
+        reacts_to="order.placed.v1",
+        emits=("stock.reserved.v1",),
+        ends=False,
+        refuses=("stock.out.v1",),
+        undoing=Undoing.LOCAL,
+        timeout_ms=30_000,
+    )
+    capture = replace(
+        step,
+        name="payment.capture",
+        kind=StepKind.PIVOT,
+        effects=Effects.EXTERNAL,
+        reacts_to="stock.reserved.v1",
+        emits=(),
+        ends=True,
+        refuses=(),
+        undoing=Undoing.NEVER,
+        calls="gateway",
+    )
+    plan = Plan(
+        saga="checkout",
+        version=1,
+        revision=3,
+        start="orders.start",
+        start_event="order.placed.v1",
+        timeout_ms=300_000,
+        forward_window_ms=604_800_000,
+        steps=(step, capture),
+        hash="",
+    )
+    return f"```json\n{plan_to_json(replace(plan, hash=plan_hash(plan))).decode()}```\n"
+
+
 def write() -> None:
     """Write the golden files and replace the examples in docs/protocol.md."""
     for name, example in messages().items():
         (GOLDEN / f"{name}.json").write_text(golden(example))
     head, mark, _ = PROTOCOL.read_text().partition("<!-- examples -->\n")
+    before, begin, rest = head.partition("<!-- plan -->\n")
+    after = rest.partition("<!-- /plan -->\n")[2]
+    head = f"{before}{begin}{plan_section()}<!-- /plan -->\n{after}"
     PROTOCOL.write_text(f"{head}{mark}\n{examples_section()}")
 
 
