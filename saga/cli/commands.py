@@ -12,19 +12,40 @@ from rich.console import Console
 from rich.text import Text
 
 from saga._core.flow import flow_lines, plan_warnings
-from saga._core.mermaid import mermaid as flowchart
-from saga.cli import databases, inspecting, letters, relaying, verbs
+from saga.cli import (
+    asyncapis,
+    benching,
+    breaking,
+    configuring,
+    console_verb,
+    databases,
+    developing,
+    doctoring,
+    explaining,
+    graphs,
+    inspecting,
+    letters,
+    outboxes,
+    relaying,
+    running,
+    scaffolding,
+    topic_verbs,
+    verbs,
+    watching,
+)
 from saga.cli.drawing import plan_trees
 from saga.cli.live import check_live
-from saga.cli.planfiles import build_plans, check_plans, read_plan, write_plans
+from saga.cli.planfiles import build_plans, check_dropped, check_plans, write_plans
+from saga.cli.sources import chosen, sources_at
 from saga.cli.targets import BadTarget, export, manifests_at
 from saga.cli.words import plan_lines
 from saga.errors import PlanError, SagaError
 
 app = typer.Typer(
     name="saga",
-    help="Make the plans of sagas from the services' code, check them in CI, and read them.",
-    epilog="Exits 0 when all is well, 1 when something is found, 2 when the command is used wrongly.",
+    help="Plan sagas from the services' code, run them, and see to the ones that run.",
+    epilog="Exits 0 when all is well, 1 when something is found or nothing matched, 2 when it is used wrongly, "
+    "3 when a database or the broker cannot be reached.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,9 +53,24 @@ app = typer.Typer(
 
 app.add_typer(letters.app)
 app.add_typer(databases.app)
+app.command("config")(configuring.config)
+app.command("new")(scaffolding.new)
+app.command("dev")(developing.dev)
+app.command("run")(running.run)
+app.command("console")(console_verb.console)
+app.command("bench")(benching.bench)
+app.command("coordinator")(running.coordinator)
 app.command("relay")(relaying.relay)
 app.command("ls")(inspecting.ls)
 app.command("history")(inspecting.history)
+app.add_typer(breaking.app)
+app.command("doctor")(doctoring.doctor)
+app.add_typer(topic_verbs.app)
+app.command("outbox")(outboxes.outbox)
+app.command("watch")(watching.watch)
+app.command("explain")(explaining.explain_saga)
+app.command("graph")(graphs.graph)
+app.command("asyncapi")(asyncapis.asyncapi)
 for verb in (verbs.retry, verbs.skip, verbs.resolve, verbs.cancel, verbs.hold, verbs.release):
     app.command()(verb)
 
@@ -58,14 +94,20 @@ def plan(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the plan files are.")
     ] = DEFAULT_FOLDER,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option("--drop", metavar="SERVICE", show_default=False, help="A service that is gone from its sagas."),
+    ] = None,
 ) -> None:
     """Write <saga>.v<version>.plan.json for every saga of the targets.
 
     A file whose plan has not changed keeps its revision; a changed one gets the next. Nothing is
-    written when any of the plans has a problem.
+    written when any of the plans has a problem, or has a service that no target declares.
     """
     with _sentences():
-        for written in write_plans(build_plans(manifests_at(targets)), output):
+        manifests = manifests_at(targets)
+        check_dropped(manifests, output, drop or ())
+        for written in write_plans(build_plans(manifests), output):
             _out.print(f"{written.path}: {written.state}, revision {written.plan.revision}")
             for line in (*flow_lines(written.plan), *written.changes):
                 _out.print(f"  {line}")
@@ -88,31 +130,35 @@ def check(
     store: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="With --live: the coordinator's database.")
     ] = None,
-    kafka: Annotated[
-        str | None, typer.Option("--kafka", metavar="URL", help="With --live: look at the running replicas, too.")
+    transport: Annotated[
+        str | None, typer.Option("--transport", metavar="URL", help="With --live: look at the running replicas, too.")
     ] = None,
 ) -> None:
     """Compare the targets with the plan files and exit 1 when they differ, for CI.
 
-    A missing file is a difference, and so is one that no target has a part in. With --live also what the
-    targets' code can no longer do for sagas that are open now.
+    A missing file is a difference. Of a plan that has other services, too, only what belongs to the targets is
+    compared. With --live also what the targets' code can no longer do for sagas that are open now.
     """
     with _sentences():
-        if live != (store is not None) or (kafka is not None and not live):
-            raise BadTarget("--live needs --store URL, and --store and --kafka need --live")
+        if live != (store is not None) or (transport is not None and not live):
+            raise BadTarget("--live needs --store URL, and --store and --transport need --live")
         if plans is None and len(targets) > 1 and Path(targets[-1]).is_dir():
             *targets, last = targets
             plans = Path(last)
         folder = DEFAULT_FOLDER if plans is None else plans
         manifests = manifests_at(targets)
-        made = build_plans(manifests)
-        problems = check_plans(made, folder)
+        if not any(manifest.sagas for manifest in manifests):
+            build_plans(manifests)
+        checked = check_plans(manifests, folder)
+        problems = checked.problems
         if store is not None and not problems:
-            problems = check_live(manifests, made, folder, store, kafka)
+            problems = check_live(manifests, checked.plans, folder, store, transport)
         if problems:
             raise PlanError(problems)
-        for each in made:
+        for each in checked.plans:
             _out.print(f"{each.saga} v{each.version}: code and plan agree")
+        for title, services in checked.unseen.items():
+            _out.print(f"{title}: not looked at: {', '.join(services)}")
 
 
 @app.command()
@@ -134,21 +180,29 @@ def manifest(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A plan file.")],
-    *,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart instead.")] = False,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET",
+            show_default=False,
+            help="module:attribute, a manifest file, a plan file, or a folder of either.",
+        ),
+    ],
+    saga: Annotated[str, typer.Option("--saga", metavar="NAME", help="Only the plan of this saga.")] = "",
+    version: Annotated[int, typer.Option("--version", min=0, help="This version; 0 stands for any.")] = 0,
 ) -> None:
-    """Draw a plan's flow and tell its steps in words."""
+    """Draw the flow of plans in the terminal and tell their steps in words; `saga graph` writes drawings."""
     with _sentences():
-        plan = read_plan(file)
-        if mermaid:
-            typer.echo(flowchart(plan), nl=False)
-            return
-        _out.print(f"{plan.saga} v{plan.version}, revision {plan.revision}")
-        for tree in plan_trees(plan):
-            _out.print(tree)
-        for line in plan_lines(plan):
-            _out.print(line)
+        for number, plan in enumerate(chosen(sources_at(targets).plans, saga, version)):
+            _out.print(f"{_gap(number)}{plan.saga} v{plan.version}, revision {plan.revision}")
+            for tree in plan_trees(plan):
+                _out.print(tree)
+            for line in plan_lines(plan):
+                _out.print(line)
+
+
+def _gap(number: int) -> str:
+    return "\n" if number else ""
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +16,12 @@ from outbox.schema import MigrationState, SchemaStore, Standing
 from outbox.script import script
 from outbox.sql import Component, Dialect, Phase
 from outbox.urls import open_coordination_store, open_store
+from saga._core.definition import ServiceDefinition
+from saga._core.resolve import resolve_all
+from saga._runtime.stations import pending_user_migrations, run_user_migrations, user_migrations
 from saga.cli.letters import Json, StoreUrl
 from saga.cli.saying import Exit, fail, moment, out, print_json, print_table, sentences
+from saga.cli.targets import BadTarget, services_at
 from saga.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="db",
-    help="Look after saga's own tables: apply migrations, see how they stand, print their SQL.",
+    help="Look after saga's tables and those of services: apply migrations, see how they stand, print saga's SQL.",
     epilog="Exits 0 when all is well, 1 when a migration is pending or cannot be applied, 2 when used wrongly, 3 when "
     "the database is away.",
     no_args_is_help=True,
@@ -49,6 +53,14 @@ For = Annotated[
         "--for", show_default=False, help="Whose tables: those of services, of the coordinator. (default: those there)"
     ),
 ]
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TARGET]...",
+        show_default=False,
+        help="module:attribute: services in this database, whose own migrations (Service(migrations=…)) count, too.",
+    ),
+]
 APhase = Annotated[
     Phase, typer.Option("--phase", help="Before the first new replica comes up, or after the last old one is gone.")
 ]
@@ -65,22 +77,24 @@ _SIDES = {
 @app.command()
 def upgrade(
     store: StoreUrl,
+    targets: Targets = None,
     phase: APhase = Phase.BEFORE,
     side: For = None,
     schema: Schema = None,
     json: Json = False,  # noqa: FBT002 - a switch
 ) -> None:
-    """Apply what is pending, in one transaction for each side.
+    """Apply what is pending, in one transaction for each side; then the targets' own files, each in its own.
 
     One process at a time; a table that is in use is waited for, in short turns, for up to two minutes.
     """
     with sentences():
-        anyio.run(_upgrade, store, schema, phase, side, json)
+        anyio.run(_upgrade, store, schema, phase, side, _own(targets or (), side), json)
 
 
 @app.command()
 def status(
     store: StoreUrl,
+    targets: Targets = None,
     side: For = None,
     schema: Schema = None,
     json: Json = False,  # noqa: FBT002 - a switch
@@ -90,7 +104,7 @@ def status(
     A migration of phase `after` that is pending counts, too: run it when no older replica runs any more.
     """
     with sentences():
-        anyio.run(_status, store, schema, side, json)
+        anyio.run(_status, store, schema, side, _own(targets or (), side), json)
 
 
 @app.command()
@@ -115,18 +129,26 @@ async def _upgrade(
     schema: str | None,
     phase: Phase,
     side: Side | None,
+    own: Sequence[ServiceDefinition],
     json: bool,  # noqa: FBT001 - anyio.run
 ) -> None:
-    _check_file(url, side)
+    _check_file(url, side, own)
     done = 0
     async with AsyncExitStack() as stack:
-        for store in await _stores(stack, url, schema, side):
+        for store in await _stores(stack, url, schema, side, own):
             before = {str(state): state.standing for state in await store.migrations()}
             await store.migrate(phase)
             for state in await store.migrations():
                 if state.standing is Standing.APPLIED and before.get(str(state)) is Standing.PENDING:
                     done += 1
                     _tell(state, json=json)
+        for service in own if phase is Phase.BEFORE else ():
+            participant = await stack.enter_async_context(open_store(url, settings=_settings(url, schema)))
+            names = await pending_user_migrations(participant, service)
+            await run_user_migrations(participant, service)
+            done += len(names)
+            for name in names:
+                _tell_own(service.name, name, Standing.APPLIED, json=json)
     if not done and not json:
         out.print("nothing to apply")
 
@@ -135,22 +157,56 @@ async def _status(
     url: str,
     schema: str | None,
     side: Side | None,
+    own: Sequence[ServiceDefinition],
     json: bool,  # noqa: FBT001 - anyio.run
 ) -> None:
-    _check_file(url, side)
+    _check_file(url, side, own)
     states: dict[str, MigrationState] = {}
     async with AsyncExitStack() as stack:
-        for store in await _stores(stack, url, schema, side):
+        for store in await _stores(stack, url, schema, side, own):
             states |= {str(state): state for state in await store.migrations()}
+        files = [each for service in own for each in await _files(stack, url, schema, service, states.values())]
     if json:
         for state in states.values():
             _tell(state, json=True)
+        for service, name, standing in files:
+            _tell_own(service, name, standing, json=True)
     else:
         out.print(f"saga {_version()}")
-        print_table(("migration", "phase", "state", "applied"), [_cells(state) for state in states.values()])
-    wrong = [state for state in states.values() if _counts(state)]
+        cells = [_cells(state) for state in states.values()]
+        cells += [(f"{service} {name}", Phase.BEFORE, standing, "-") for service, name, standing in files]
+        print_table(("migration", "phase", "state", "applied"), cells)
+    wrong = [f"{state}: {state.standing}" for state in states.values() if _counts(state)]
+    wrong += [f"{service} {name}: {standing}" for service, name, standing in files if standing is Standing.PENDING]
     if wrong:
-        fail([f"{state}: {state.standing}" for state in wrong], Exit.NOTHING)
+        fail(wrong, Exit.NOTHING)
+
+
+async def _files(
+    stack: AsyncExitStack,
+    url: str,
+    schema: str | None,
+    service: ServiceDefinition,
+    states: Iterable[MigrationState],
+) -> list[tuple[str, str, Standing]]:
+    """Return how the SQL files of a service stand; none is applied where saga's own tables are not there."""
+    names = user_migrations(service)
+    if any(s.standing is Standing.PENDING and s.component is not Component.COORDINATOR for s in states):
+        return [(service.name, name, Standing.PENDING) for name in names]
+    store = await stack.enter_async_context(open_store(url, settings=_settings(url, schema)))
+    left = await pending_user_migrations(store, service)
+    return [(service.name, name, Standing.PENDING if name in left else Standing.APPLIED) for name in names]
+
+
+def _own(targets: Sequence[str], side: Side | None) -> Sequence[ServiceDefinition]:
+    """Return the services that targets name; raises SettingsError, DeclarationError."""
+    if targets and side is Side.COORDINATOR:
+        raise SettingsError("--for coordinator: a TARGET is a service, and its own migrations are for its database")
+    try:
+        services = {id(each): each for target in targets for each in services_at(target)}
+    except BadTarget as error:
+        raise SettingsError(str(error)) from error
+    return resolve_all(services.values())
 
 
 def _counts(state: MigrationState) -> bool:
@@ -159,14 +215,16 @@ def _counts(state: MigrationState) -> bool:
     return state.standing is not Standing.APPLIED and not harmless
 
 
-def _check_file(url: str, side: Side | None) -> None:
+def _check_file(url: str, side: Side | None, own: Sequence[ServiceDefinition]) -> None:
     """Refuse a SQLite file that does not exist, unless somebody says what to put into it."""
     path = url.removeprefix("sqlite:///").partition("?")[0]
-    if side is None and url.startswith("sqlite:///") and not Path(path).is_file():
+    if side is None and not own and url.startswith("sqlite:///") and not Path(path).is_file():
         raise SettingsError(f"--store {url}: there is no such file; say --for what it shall be made")
 
 
-async def _stores(stack: AsyncExitStack, url: str, schema: str | None, side: Side | None) -> Sequence[SchemaStore]:
+async def _stores(
+    stack: AsyncExitStack, url: str, schema: str | None, side: Side | None, own: Sequence[ServiceDefinition]
+) -> Sequence[SchemaStore]:
     settings = _settings(url, schema)
     participant = await stack.enter_async_context(open_store(url, settings=settings))
     coordinator = await stack.enter_async_context(open_coordination_store(url, settings=settings))
@@ -174,7 +232,8 @@ async def _stores(stack: AsyncExitStack, url: str, schema: str | None, side: Sid
     stores = {name: cast("SchemaStore", store) for name, store in by_component.items()}
     if side is not None:
         return [stores[name] for name in _SIDES[side]]
-    there = [store for name, store in stores.items() if _has(await store.migrations(), name)]
+    wanted = {Component.PARTICIPANT} if own else set[Component]()
+    there = [store for name, store in stores.items() if name in wanted or _has(await store.migrations(), name)]
     if not there:
         raise SettingsError("the database has no tables of saga yet: say --for whom, participant, coordinator or both")
     return there
@@ -214,6 +273,13 @@ def _tell(state: MigrationState, *, json: bool) -> None:
             "version": _version(),
         }
     )
+
+
+def _tell_own(service: str, name: str, standing: Standing, *, json: bool) -> None:
+    if json:
+        print_json({"component": "service", "service": service, "name": name, "state": standing})
+    else:
+        out.print(f"{service} {name}: {standing}")
 
 
 def _cells(state: MigrationState) -> Sequence[str]:

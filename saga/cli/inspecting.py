@@ -12,15 +12,16 @@ import typer
 
 from saga._core.inspecting import InstancePlace
 from saga._core.instance import STUCK_PHASE, Phase, instance_of
-from saga.cli.letters import Json, StoreUrl
-from saga.cli.saying import Exit, err, fail, moment, print_json, print_table, sentences
+from saga.cli.configuring import CoordinatorUrl
+from saga.cli.letters import Json
+from saga.cli.saying import Exit, err, fail, moment, nothing_matched, print_json, print_table, sentences
 from saga.operating import AuditRow, InstanceFilter, InstanceRow, open_operating_store, place_of
 
 PHASES = (STUCK_PHASE, *(phase.value for phase in Phase))
 
 
 def ls(
-    store: StoreUrl,
+    store: CoordinatorUrl,
     saga: Annotated[str, typer.Option("--saga", metavar="NAME", help="Only sagas of this name.")] = "",
     version: Annotated[int, typer.Option("--version", min=0, help="Only this version; 0 stands for any.")] = 0,
     phase: Annotated[
@@ -70,7 +71,7 @@ async def _list(store: str, wanted: InstanceFilter, after: InstancePlace | None,
     async with open_operating_store(store) as opened:
         rows = await opened.find(wanted, after=after, limit=limit)
     if not rows:
-        fail(["nothing matched"], Exit.NOTHING)
+        nothing_matched()
     if json:
         for row in rows:
             print_json(_saga_json(row))
@@ -125,7 +126,7 @@ def _saga_json(row: InstanceRow) -> dict[str, object]:
 
 def history(
     saga_id: Annotated[str, typer.Argument(metavar="ID", help="The saga's ID.")],
-    store: StoreUrl,
+    store: CoordinatorUrl,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many acts to list.")] = 100,
     json: Json = False,  # noqa: FBT002 - a switch
 ) -> None:
@@ -138,7 +139,7 @@ async def _history(store: str, saga_id: str, limit: int, json: bool) -> None:  #
     async with open_operating_store(store) as opened:
         rows = await opened.audits(saga_id, limit=limit)
     if not rows:
-        fail(["nothing matched"], Exit.NOTHING)
+        nothing_matched()
     if json:
         for row in rows:
             print_json(_audit_json(row))

@@ -9,7 +9,8 @@ from typing import Annotated
 import anyio
 import typer
 
-from saga.cli.saying import Exit, err, fail, moment, out, print_json, print_table, sentences, span
+from saga.cli.configuring import StoreUrl as StoreUrl
+from saga.cli.saying import Exit, err, fail, moment, nothing_matched, out, print_json, print_table, sentences, span
 from saga.operating import DeadLetterDesk, DeliveryRow, LetterFilter, Progress
 
 app = typer.Typer(
@@ -19,17 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-StoreUrl = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        envvar="SAGA_STORE",
-        show_default=False,
-        help="The database of a service or of the coordinator; the variable keeps its password out of the list of "
-        "processes.",
-    ),
-]
 Service = Annotated[str, typer.Option("--service", metavar="NAME", help="Only letters to this service.")]
 Saga = Annotated[str, typer.Option("--saga", metavar="ID", help="Only letters of this saga.")]
 Step = Annotated[str, typer.Option("--step", metavar="SERVICE.FUNCTION", help="Only letters of this step.")]
@@ -240,4 +230,4 @@ def _did(what: str, letters: int, *, json: bool) -> None:
 
 def _found(rows: Sequence[object]) -> None:
     if not rows:
-        fail(["nothing matched"], Exit.NOTHING)
+        nothing_matched()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +10,7 @@ from typing import Any, cast
 import orjson
 
 from saga._core.events import check_name
+from saga._core.grafting import grafted, services_of
 from saga._core.manifest import Manifest
 from saga._core.plan import Plan
 from saga._core.planning import build_plan, plan_from_json, plan_to_json
@@ -28,6 +29,18 @@ class Written:
     plan: Plan
     state: str
     changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Tell how code and plan files compare: what differs, the plans that were compared, and what was not looked at.
+
+    `unseen` has for each title of a plan ("checkout v1") the services in it that nobody has named.
+    """
+
+    plans: tuple[Plan, ...]
+    problems: tuple[str, ...]
+    unseen: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +88,59 @@ def write_plans(plans: Sequence[Plan], folder: Path) -> tuple[Written, ...]:
     return tuple(found)
 
 
-def check_plans(plans: Sequence[Plan], folder: Path) -> tuple[str, ...]:
-    """Return one sentence for each difference between the code's plans and a folder's files."""
+def check_dropped(manifests: Sequence[Manifest], folder: Path, dropped: Collection[str] = ()) -> None:
+    """Raise PlanError where a plan file of a saga to be written has a service that is neither given nor `dropped`."""
+    given = {manifest.service for manifest in manifests} | set(dropped)
+    problems: list[str] = []
+    for saga, version in sorted({(part.saga, part.version) for manifest in manifests for part in manifest.sagas}):
+        path = folder / f"{saga}.v{version}{SUFFIX}"
+        missing = sorted(_services_in(path.read_bytes()) - given) if path.is_file() else []
+        problems += [_left_out(f"{saga} v{version}", service) for service in missing]
+    if problems:
+        raise PlanError(problems)
+
+
+def check_plans(manifests: Sequence[Manifest], folder: Path) -> Checked:
+    """Compare what the manifests' services have with a folder's files; raises PlanError, OSError.
+
+    Of a plan that has other services, too, only what belongs to those given is compared.
+    """
+    named = {manifest.service for manifest in manifests}
+    unseen: dict[str, tuple[str, ...]] = {}
+    plans: list[Plan] = []
+    problems: list[str] = []
+    fresh = {(part.saga, part.version) for manifest in manifests for part in manifest.sagas}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            filed = read_plan(path)
+        except PlanError as error:
+            problems += error.problems
+            fresh = {each for each in fresh if path.name != f"{each[0]}.v{each[1]}{SUFFIX}"}
+            continue
+        others = services_of(filed) - named
+        if path != plan_path(folder, filed):
+            problems.append(f"{path}: it holds {filed.saga} v{filed.version}; give it that name, or remove it")
+        elif (filed.saga, filed.version) not in fresh and not others:
+            problems.append(f"{path}: no target takes part in this saga version; remove the file, or name who does")
+        elif (filed.saga, filed.version) in fresh or services_of(filed) & named:
+            fresh.discard((filed.saga, filed.version))
+            plans.append(filed)
+            problems += _differences(filed, manifests, path)
+        if others:
+            unseen[f"{filed.saga} v{filed.version}"] = tuple(sorted(others))
+    problems += _missing(manifests, sorted(fresh), folder)
+    return Checked(plans=tuple(plans), problems=tuple(problems), unseen=unseen)
+
+
+def _missing(manifests: Sequence[Manifest], sagas: Sequence[tuple[str, int]], folder: Path) -> list[str]:
+    """Return what is wrong with sagas that have no file: that, or why there can be none yet."""
     found: list[str] = []
-    for plan in plans:
-        path = plan_path(folder, plan)
-        found += _differences(plan, path) if path.is_file() else [f"{path}: is missing; {_AGAIN}"]
-    expected = {plan_path(folder, plan) for plan in plans}
-    found += [
-        f"{path}: no target takes part in this saga version; name the services that do, or remove the file"
-        for path in sorted(folder.glob(f"*{SUFFIX}"))
-        if path not in expected
-    ]
-    return tuple(found)
+    for saga, version in sagas:
+        try:
+            found.append(f"{plan_path(folder, build_plan(saga, version, manifests))}: is missing; {_AGAIN}")
+        except PlanError as error:
+            found += error.problems
+    return found
 
 
 def read_plan(path: Path) -> Plan:
@@ -98,9 +151,9 @@ def read_plan(path: Path) -> Plan:
         raise PlanError([f"{path}: {problem}" for problem in error.problems]) from error
 
 
-def _differences(plan: Plan, path: Path) -> list[str]:
+def _differences(filed: Plan, manifests: Sequence[Manifest], path: Path) -> list[str]:
     try:
-        filed = read_plan(path)
+        plan = grafted(filed, manifests)
     except PlanError as error:
         return list(error.problems)
     if filed.hash != plan.hash:
@@ -132,6 +185,27 @@ def _named(filed: Plan, plan: Plan) -> tuple[str, ...]:
     if (filed.saga, filed.version) != (plan.saga, plan.version):
         return (f"it holds {filed.saga} v{filed.version}, which is {plan.saga} v{plan.version}",)
     return changes(filed, plan)
+
+
+def _left_out(title: str, service: str) -> str:
+    return (
+        f"plan {title} has steps of {service}, and neither a target nor a manifest of {service} was given: name its "
+        f"code, or its manifest (`saga manifest {service}:services -o {service}.json`), or --drop {service} if it is "
+        "gone"
+    )
+
+
+def _services_in(body: bytes) -> set[str]:
+    """Return the services a plan file names, also where it is not sound."""
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return set()
+    found = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    listed = found.get("steps")
+    steps = cast("list[object]", listed) if isinstance(listed, list) else []
+    names = [found.get("start"), *(cast("dict[str, object]", s).get("name") for s in steps if isinstance(s, dict))]
+    return {name.partition(".")[0] for name in names if isinstance(name, str) and "." in name}
 
 
 def _filed(path: Path) -> _Filed:

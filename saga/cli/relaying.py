@@ -10,19 +10,15 @@ import anyio
 import typer
 
 from saga._publishing import relay_until_told
+from saga.cli.configuring import StoreUrl, TransportUrl
 from saga.cli.saying import err, sentences
-
-Store = Annotated[
-    str, typer.Option("--store", metavar="URL", show_default=False, help="The database that is written to.")
-]
-To = Annotated[str, typer.Option("--transport", metavar="URL", show_default=False, help="Where to: kafka://host:port.")]
 
 Migrate = Annotated[bool, typer.Option("--migrate", help="Make the outbox's tables first, or bring them up to date.")]
 
 
 def relay(
-    store: Store,
-    transport: To,
+    store: StoreUrl,
+    transport: TransportUrl,
     migrate: Migrate = False,  # noqa: FBT002 - a switch
 ) -> None:
     """Publish the events in a database's outbox until SIGTERM or Ctrl-C.

@@ -27,6 +27,7 @@ class Exit(IntEnum):
 
 PIPE_COLUMNS = 1_000
 out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+_wide = Console(width=PIPE_COLUMNS, highlight=False, markup=False, emoji=False)
 err = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=True)
 
 
@@ -44,7 +45,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     # Whoever reads a pipe has no width: nothing is folded there.
-    out.print(table, soft_wrap=False, width=None if out.is_terminal else PIPE_COLUMNS)
+    (out if out.is_terminal else _wide).print(table, soft_wrap=False)
 
 
 def printable(text: str) -> str:
@@ -67,6 +68,12 @@ def fail(sentences: Sequence[str], code: Exit) -> None:
     for sentence in sentences:
         err.print(Text.assemble(("error: ", "bold red"), printable(sentence)))
     raise typer.Exit(int(code)) from None
+
+
+def nothing_matched() -> None:
+    """Say that there is nothing of what was asked for, which may be good news, and exit; raises typer.Exit."""
+    err.print("nothing matched")
+    raise typer.Exit(int(Exit.NOTHING)) from None
 
 
 @contextmanager

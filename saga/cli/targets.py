@@ -13,6 +13,7 @@ from typing import cast
 import orjson
 
 from saga._core.declare import Service
+from saga._core.definition import ServiceDefinition
 from saga._core.manifest import Manifest, manifest_from_json, manifest_of, manifest_to_json
 from saga._core.resolve import resolve_all
 from saga._core.strict_json import load, refuse
@@ -50,6 +51,31 @@ def manifests_at(targets: Sequence[str]) -> tuple[Manifest, ...]:
             raise BadTarget(f"{target!r} is no file and names no code; {_FORMS}")
     coded = [(where[d.name], manifest_of(d)) for d in resolve_all(services.values())]
     return _one_each([*coded, *read])
+
+
+def definitions_at(targets: Sequence[str]) -> tuple[ServiceDefinition, ...]:
+    """Return what those targets declare that are code; files of manifests are passed over.
+
+    Raises BadTarget, DeclarationError.
+    """
+    matches = [(target, match) for target in targets if (match := _CODE.fullmatch(target))]
+    found = {id(each): each for target, match in matches for each in _services(target, match[1], match[2])}
+    return resolve_all(found.values())
+
+
+def runs_at(targets: Sequence[str]) -> dict[str, str]:
+    """Return for each service of those targets that are code the target that is this service alone.
+
+    Where no attribute of the module is it, the target says so: `module:<the attribute of name>`, quoted for a shell.
+    """
+    runs: dict[str, str] = {}
+    for target, match in ((target, match) for target in targets if (match := _CODE.fullmatch(target))):
+        attributes = vars(_module(target, match[1]))
+        for service in _services(target, match[1], match[2]):
+            alone = [name for name, value in attributes.items() if value is service]
+            unknown = f"'{match[1]}:<the attribute of {service.name}>'"
+            runs[service.name] = f"{match[1]}:{alone[0]}" if alone else unknown
+    return runs
 
 
 def _one_each(given: Sequence[tuple[str, Manifest]]) -> tuple[Manifest, ...]:
@@ -114,7 +140,26 @@ def _bodies(value: object) -> list[object]:
     return cast("list[object]", bodies)
 
 
+def value_at(target: str) -> object:
+    """Return the Service, list of Services or App that `module:attribute` names; raises BadTarget, DeclarationError."""
+    match = _CODE.fullmatch(target)
+    if match is None:
+        raise BadTarget(f"{target!r} names no code; write module:attribute, such as shop.services:services")
+    return _value(target, match[1], match[2])[0]
+
+
+def services_at(target: str) -> tuple[Service, ...]:
+    """Return the services that `module:attribute` names; raises BadTarget, DeclarationError."""
+    found = value_at(target)
+    return _services_in(found)
+
+
 def _services(target: str, module_name: str, attribute: str) -> tuple[Service, ...]:
+    return _value(target, module_name, attribute)[1]
+
+
+def _value(target: str, module_name: str, attribute: str) -> tuple[object, tuple[Service, ...]]:
+    """Return what a target names, and the services in it."""
     module = _module(target, module_name)
     value: object = module
     for name in attribute.split("."):
@@ -122,7 +167,7 @@ def _services(target: str, module_name: str, attribute: str) -> tuple[Service, .
             raise BadTarget(f"{target}: {module_name} has no {attribute}; {_offer(module)}")
         value = getattr(value, name)
     if found := _services_in(value):
-        return found
+        return value, found
     kind = type(value).__name__
     raise BadTarget(f"{target} is a {kind}, not a Service, a list of Services, or an App; {_offer(module)}")
 

@@ -9,9 +9,10 @@ import anyio
 import typer
 
 from saga._core.instance import STUCK_PHASE
+from saga.cli.configuring import CoordinatorUrl
 from saga.cli.inspecting import PHASES
-from saga.cli.letters import Json, StoreUrl, Who, Why
-from saga.cli.saying import Exit, err, fail, out, print_json, printable, sentences
+from saga.cli.letters import Json, Who, Why
+from saga.cli.saying import Exit, err, fail, nothing_matched, out, print_json, printable, sentences
 from saga.desk import (
     Acted,
     CancelSaga,
@@ -56,7 +57,7 @@ LIMIT = 1000
 
 
 def retry(
-    store: StoreUrl,
+    store: CoordinatorUrl,
     who: Who,
     why: Why,
     names: Names = None,
@@ -77,7 +78,7 @@ def retry(
 
 
 def skip(
-    store: StoreUrl,
+    store: CoordinatorUrl,
     who: Who,
     why: Why,
     names: Names = None,
@@ -104,7 +105,7 @@ def skip(
 
 
 def resolve(
-    store: StoreUrl,
+    store: CoordinatorUrl,
     who: Who,
     why: Why,
     verdict: Annotated[Verdict, typer.Option("--verdict", show_default=False, help="What came of the call.")],
@@ -129,7 +130,7 @@ def resolve(
 
 
 def cancel(
-    store: StoreUrl,
+    store: CoordinatorUrl,
     who: Who,
     why: Why,
     saga_id: SagaId = "",
@@ -149,7 +150,7 @@ def cancel(
 
 
 def hold(
-    store: StoreUrl,
+    store: CoordinatorUrl,
     who: Who,
     why: Why,
     saga_id: SagaId = "",
@@ -169,7 +170,7 @@ def hold(
 
 
 def release(
-    store: StoreUrl,
+    store: CoordinatorUrl,
     who: Who,
     why: Why,
     saga_id: SagaId = "",
@@ -260,7 +261,7 @@ async def _act(
                 sagas, refused = sagas + 1, refused + (acted.result is Result.REFUSED)
                 _tell(acted, mode, json=json)
     if not sagas:
-        fail(["nothing matched"], Exit.NOTHING)
+        nothing_matched()
     if sagas == limit:
         err.print(f"there may be more than {limit}: --limit")
     if refused:

@@ -24,7 +24,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for step in plan.steps:
         yield f"{step.name} ({step.kind.value}) {', '.join(_says(step))}"
     timeout, window = (timedelta(milliseconds=ms) for ms in (plan.timeout_ms, plan.forward_window_ms))
-    yield f"the saga times out after {timeout}; past its pivot it may go on for {window} more"
+    yield f"the saga times out after {_told(timeout)}; past its pivot it may go on for {_told(window)} more"
 
 
 def _says(step: PlanStep) -> Iterator[str]:
@@ -42,11 +42,16 @@ def _says(step: PlanStep) -> Iterator[str]:
         yield f"starts {step.child} as a child"
     yield _UNDOING[step.undoing]
     if step.delay_ms:
-        yield f"{timedelta(milliseconds=step.delay_ms)} after its event"
+        yield f"{_told(timedelta(milliseconds=step.delay_ms))} after its event"
     if step.inputs:
-        yield f"an attempt within {timedelta(milliseconds=step.timeout_ms)}"
+        yield f"an attempt within {_told(timedelta(milliseconds=step.timeout_ms))}"
     if step.within_ms:
-        yield f"done {timedelta(milliseconds=step.within_ms)} after its cause"
+        yield f"done {_told(timedelta(milliseconds=step.within_ms))} after its cause"
+
+
+def _told(length: timedelta) -> str:
+    """Tell a length of time; whole days without hours."""
+    return str(length).removesuffix(", 0:00:00")
 
 
 def _input(taken: PlanInput) -> str:

@@ -160,9 +160,17 @@ def test_check_misses_a_plan_and_finds_a_stale_one() -> None:
         "error: plans/booking.v1.plan.json: is missing; run `saga plan` and commit what it writes\n",
     )
     saga("plan", "shop:services", CHECKOUT)
+    others = ", ".join(sorted(service.name for service in checkout.SERVICES))
+    assert saga("check", "shop:services") == Said(
+        code=0, out=f"booking v1: code and plan agree\ncheckout v1: not looked at: {others}\n", err=""
+    )
+    for before, after in (("checkout.v1", "checkout.v2"), ("booking.v1", "other.v1")):
+        (PLAN.parent / f"{after}.plan.json").write_bytes((PLAN.parent / f"{before}.plan.json").read_bytes())
     stale = saga("check", "shop:services")
     assert stale.code == 1
-    assert "plans/checkout.v1.plan.json: no target takes part in this saga version" in stale.err
+    assert "plans/other.v1.plan.json: it holds booking v1" in stale.err
+    for after in ("checkout.v2", "other.v1"):
+        (PLAN.parent / f"{after}.plan.json").unlink()
     assert saga("check", "shop:services", CHECKOUT).code == 0
 
 
@@ -207,7 +215,53 @@ def test_the_manifest_of_another_repository_is_merged(cwd: Path) -> None:
     said = saga("plan", "shop:services", "mailer.json")
     assert (said.code, said.out.splitlines()[1]) == (0, f"  {FLOW} -> mailer.mail")
     assert saga("check", "shop:services", "mailer.json", "plans").code == 0
-    assert "mailer.mail is gone" in saga("check", "shop:services").err
+    checked = saga("check", "shop:services")
+    assert (checked.code, checked.out) == (0, "booking v1: code and plan agree\nbooking v1: not looked at: mailer\n")
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_service_of_a_fleet_is_checked_by_itself(shop: Change) -> None:
+    saga("plan", "shop:services")
+    for one, other in (("rooms", "desk"), ("desk", "rooms")):
+        said = saga("check", f"shop:{one}", "--plans", "plans")
+        assert (said.code, said.err) == (0, "")
+        assert said.out == f"booking v1: code and plan agree\nbooking v1: not looked at: {other}\n"
+    shop("seconds=5", "seconds=7")
+    said = saga("check", "shop:rooms")
+    assert (said.code, "rooms.book: timeout_ms was 5000, is 7000 in the code" in said.err) == (1, True)
+    assert saga("check", "shop:desk").code == 0
+
+
+def test_a_service_that_left_its_saga_is_found(shop: Change) -> None:
+    saga("plan", "shop:services")
+    saga("manifest", "shop:rooms", "-o", "rooms.json")
+    found = json.loads(Path("rooms.json").read_text())
+    found["manifests"][0]["sagas"] = []
+    Path("gone.json").write_text(json.dumps(found))
+    said = saga("check", "shop:desk", "gone.json")
+    assert (said.code, "booking v1: no service declares a step of it" in said.err) == (1, True)
+    shop('Saga("booking", version=1)', 'Saga("booking", version=2)')
+    assert "plans/booking.v1.plan.json: no target takes part in this saga version" in saga("check", "shop:services").err
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_whole_service_is_not_dropped_from_a_plan_unasked(cwd: Path) -> None:
+    (cwd / "mailer.py").write_text(MAILER)
+    saga("manifest", "mailer:mailer", "-o", "mailer.json")
+    assert saga("plan", "shop:services", "mailer.json").code == 0
+    before = PLAN.read_bytes()
+    said = saga("plan", "shop:services")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == (
+        "error: plan booking v1 has steps of mailer, and neither a target nor a manifest of mailer was given: name its "
+        "code, or its manifest (`saga manifest mailer:services -o mailer.json`), or --drop mailer if it is gone\n"
+    )
+    assert PLAN.read_bytes() == before
+    PLAN.write_bytes(before.replace(b'"hash": "', b'"hash": "0'))
+    assert saga("plan", "shop:services").code == 1, "nor from one that is not sound"
+    PLAN.write_bytes(before)
+    dropped = saga("plan", "shop:services", "--drop", "mailer")
+    assert (dropped.code, "mailer.mail is gone" in dropped.out, revision()) == (0, True, 2)
 
 
 @pytest.mark.usefixtures("shop")

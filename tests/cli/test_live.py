@@ -115,7 +115,7 @@ def test_a_difference_to_the_files_comes_first(filed: Plan, shop: Change) -> Non
     ("arguments", "code", "sentence"),
     [
         (("--live",), 2, "--live needs --store URL"),
-        (("--store", STORE), 2, "--store and --kafka need --live"),
+        (("--store", STORE), 2, "--store and --transport need --live"),
         (("--live", "--store", "sqlite:///nowhere.db"), 2, "--store sqlite:///nowhere.db: there is no such file"),
         (("--live", "--store", "sqlite:///empty.db"), 1, "has no table of a coordinator"),
         (("--live", "--store", "mysql://a/b"), 1, "a database URL with scheme 'mysql' cannot be used"),
