@@ -8,6 +8,7 @@ import pytest
 
 from tests.testbed.fixtures import (
     anyio_backend,
+    browser,
     database,
     header,
     jaeger,
@@ -17,7 +18,7 @@ from tests.testbed.fixtures import (
     postgres,
 )
 
-__all__ = ["anyio_backend", "database", "jaeger", "kafka", "kafka_cluster", "kafka_secure", "postgres"]
+__all__ = ["anyio_backend", "browser", "database", "jaeger", "kafka", "kafka_cluster", "kafka_secure", "postgres"]
 
 AFTER_KAFKA = pytest.StashKey[bool]()
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from saga._core.audit import AuditRow
+from saga._core.backlog import Backlog
 from saga._core.emit import COORDINATOR
 from saga._core.inspecting import InstanceCount, InstanceFilter, SagaRows, place_of
 from saga._core.letters import LetterFilter, LetterGroup
@@ -17,7 +18,20 @@ from saga._core.rows import Changes, CoordinatorChanges, DeliveryRow, InstanceRo
 from saga._core.words import Reason
 from saga.errors import Contended, Gone, SettingsError
 from saga.ports import CoordinationStore, OperatingStore, Store
-from tests.contracts.store_rows import NOW, OTHER, SERVICE, full_run, gate, instance, put, run, saga_id, waiting
+from saga.ports.backlog import Backlogged
+from tests.contracts.store_rows import (
+    NOW,
+    OTHER,
+    SERVICE,
+    full_run,
+    gate,
+    instance,
+    outgoing,
+    put,
+    run,
+    saga_id,
+    waiting,
+)
 
 ALL = LetterFilter()
 STEP = "stock.reserve"
@@ -308,6 +322,27 @@ class OperatingContract:
         assert found.gates == gates
         assert tuple(replace(row, id=0) for row in found.deliveries) == rows
         assert await bench.desk.find_runs(saga_id()) == SagaRows()
+
+    # --- the outbox --------------------------------------------------------------------------------------------
+
+    async def test_a_backlog_is_counted_by_service_and_shard_with_who_is_at_it(self, bench: OperatingBench) -> None:
+        assert isinstance(bench.desk, Backlogged)
+        assert await bench.desk.backlog() == Backlog()
+        plain, keyed = outgoing("k1"), replace(outgoing("k2"), shard=3, service=OTHER)
+        await put(bench.store, Changes(outbox=(plain,)))
+        await bench.pass_time(2.0)
+        await put(bench.store, Changes(outbox=(keyed, replace(keyed, id="last"))))
+        await bench.store.attend("me", 60.0)
+        await bench.store.hold_shards("me", [3], 60.0)
+        found = await bench.desk.backlog()
+        assert (found.rows, [(one.service, one.rows) for one in found.services]) == (3, [(OTHER, 2), (SERVICE, 1)])
+        assert [(one.shard, one.rows, one.owner) for one in found.shards] == [(3, 2, "me")]
+        assert (found.relays, found.sweeper) == (("me",), "")
+        assert found.oldest is not None
+        assert (found.oldest.id, found.oldest.key, found.oldest.topic) == (plain.id, "k1", "stock.events")
+        assert found.oldest_seconds == pytest.approx(found.oldest.age_seconds, abs=0.5)
+        assert found.oldest_seconds > found.shards[0].oldest_seconds
+        assert all(0 < one.seconds_left <= 60 for one in found.leases)
 
     # --- opening -----------------------------------------------------------------------------------------------
 

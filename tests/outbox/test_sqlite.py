@@ -124,6 +124,16 @@ async def test_stores_of_one_process_share_the_file_and_the_last_one_closes_it(t
         assert await store.pending() == (0, 0.0)
 
 
+async def test_a_store_can_join_while_another_one_is_in_a_transaction(tmp_path: Path) -> None:
+    path = str(tmp_path / "one.db")
+    async with SqliteStore(path) as one:
+        await one.migrate()
+        async with one.unit(claim("saga-1")) as unit:
+            await unit.db.execute("create table busy (number integer)")
+            async with SqliteStore(path) as other:
+                assert await other.pending() == (0, 0.0)
+
+
 async def test_a_database_in_memory_is_shared_by_name() -> None:
     async with SqliteStore(":memory:", name="a") as one, SqliteStore(":memory:", name="a") as two:
         await one.migrate()

@@ -22,7 +22,7 @@ from tests.testbed.server import ServerFailed
 def main() -> None:
     """Start what is named on the command line and stop it at SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
-    parser.add_argument("services", nargs="+", choices=NAMES)
+    parser.add_argument("services", nargs="+", choices=[name for name in NAMES if name != "browser"])
     parser.add_argument("--kafka-port", type=int, help="listen here instead of on a free port")
     parser.add_argument("--postgres-port", type=int, help="listen here instead of on a free port")
     options = parser.parse_args()

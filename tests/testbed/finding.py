@@ -11,14 +11,15 @@ from functools import cache
 from typing import Literal, Protocol
 
 from tests.testbed.broker import jars_directory
+from tests.testbed.browser import installable, program
 from tests.testbed.cluster import binaries
 from tests.testbed.jaeger import binary
 
-Name = Literal["kafka", "postgres", "jaeger"]
+Name = Literal["kafka", "postgres", "jaeger", "browser"]
 Kind = Literal["address", "docker", "local", "missing"]
 Verdict = Literal["use", "skip", "fail"]
 
-NAMES: tuple[Name, ...] = ("kafka", "postgres", "jaeger")
+NAMES: tuple[Name, ...] = ("kafka", "postgres", "jaeger", "browser")
 REQUIRE = "SAGA_TEST_REQUIRE"
 VARIABLES: dict[Name, str] = {name: f"SAGA_TEST_{name.upper()}" for name in NAMES}
 IN_DOCKER: frozenset[Name] = frozenset({"kafka", "postgres"})
@@ -26,6 +27,7 @@ HELP: dict[Name, str] = {
     "kafka": "apt-get install default-jre-headless maven",
     "postgres": "apt-get install postgresql",
     "jaeger": "put a jaeger 2 program on the path",
+    "browser": "apt-get install --no-install-recommends chromium-headless-shell fonts-dejavu-core",
 }
 
 
@@ -87,6 +89,7 @@ def example(name: Name) -> str:
         "kafka": "host:port",
         "postgres": "postgresql://user:password@host:port/database",
         "jaeger": "http://host:16686",
+        "browser": "/path/to/chromium",
     }
     return examples[name]
 
@@ -121,8 +124,10 @@ class ThisMachine:
         if name == "postgres":
             directory = binaries()
             return (True, str(directory)) if directory else (False, "initdb is not installed")
-        program = binary()
-        return (True, program) if program else (False, "no jaeger program is on the path")
+        if name == "browser":
+            return local_browser()
+        jaeger = binary()
+        return (True, jaeger) if jaeger else (False, "no jaeger program is on the path")
 
 
 def local_kafka() -> tuple[bool, str]:
@@ -133,6 +138,13 @@ def local_kafka() -> tuple[bool, str]:
     if not jars.is_dir() and shutil.which("mvn") is None:
         return False, "mvn, which fetches Kafka's jars, is not installed"
     return True, str(jars)
+
+
+def local_browser() -> tuple[bool, str]:
+    """Tell whether a browser is there, or can be installed when a test asks for it."""
+    if found := program():
+        return True, found
+    return (True, "to be installed by apt-get") if installable() else (False, "no chromium is on the path")
 
 
 @cache

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from tests.testbed.brokers import LocalCluster
+from tests.testbed.browser import installed
 from tests.testbed.finding import NAMES, REQUIRE, VARIABLES, Found, Name, ThisMachine, find, required, verdict
 from tests.testbed.running import open_jaeger, open_kafka, open_postgres
 from tests.testbed.secure import LocalSecureKafka
@@ -95,6 +96,20 @@ def postgres() -> Iterator[Postgres]:
 def jaeger() -> Iterator[Jaeger]:
     """Give the Jaeger of this session."""
     yield from serve("jaeger", open_jaeger)
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """Give the path of a browser's program; where it has to be installed first and cannot be, skip or fail."""
+    one = found("browser")
+    demand(one)
+    if one.kind == "address":
+        return one.detail
+    try:
+        return installed()
+    except RuntimeError as error:
+        demand(Found("browser", "missing", f"none, {error}"))
+        raise
 
 
 @pytest.fixture
