@@ -1,7 +1,8 @@
 """Find the code in a document and run it as a reader would, from top to bottom.
 
 Every python block runs, in one module for each document; one that begins with `# some/file.py` becomes that
-file instead. Every bash block that begins with `saga ` runs, line by line; a line ending in `# exits 1` must.
+file instead, and so does an sql block that begins with `-- some/file.sql`. Every bash block that begins with `saga ` or
+`python ` runs, line by line; a line ending in `# exits 1` must.
 A text block right behind it is what it prints. `python no-run: why` and `bash no-run: why` are left alone.
 """
 
@@ -18,7 +19,8 @@ from pathlib import Path
 from types import ModuleType
 
 _FENCE = re.compile(r"```(.*)")
-_FILE = re.compile(r"# ([\w/]+\.py)")
+_FILE = re.compile(r"(?:# ([\w/]+\.py)|-- ([\w/]+\.sql))\n")
+_PROGRAMS = {"saga": ("-m", "saga.cli"), "python": ()}
 _EXITS = re.compile(r"# exits (\d)")
 COMMAND_SECONDS = 60
 
@@ -41,8 +43,14 @@ class Block:
         return self.info.partition(" ")[2] != ""
 
     @property
+    def file(self) -> Path | None:
+        """Return which file a reader would save the block as, if any."""
+        name = _FILE.match(self.text) if self.language in ("python", "sql") else None
+        return Path(name[1] or name[2]) if name else None
+
+    @property
     def is_command(self) -> bool:
-        return self.language == "bash" and self.text.startswith("saga ")
+        return self.language == "bash" and self.text.startswith(("saga ", "python "))
 
 
 def blocks_of(text: str) -> Iterator[Block]:
@@ -82,25 +90,23 @@ def run_document(path: Path) -> None:
             continue
         if block.is_command:
             said = "".join(_command(line, where) for line in block.text.splitlines())
+        elif block.file is not None:
+            block.file.parent.mkdir(parents=True, exist_ok=True)
+            block.file.write_text(block.text)
         elif block.language == "python":
             _python(block, path, module)
 
 
 def _python(block: Block, path: Path, module: ModuleType) -> None:
-    if name := _FILE.match(block.text):
-        file = Path(name[1])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(block.text)
-        return
     code = compile("\n" * block.line + block.text, str(path), "exec", dont_inherit=True)
     exec(code, module.__dict__)
 
 
 def _command(line: str, where: str) -> str:
     program, *arguments = shlex.split(line, comments=True)
-    assert program == "saga", f"{where}: {line!r} is no saga command; give it a block of its own"
+    assert program in _PROGRAMS, f"{where}: {line!r} is no saga command; give it a block of its own"
     done = subprocess.run(
-        [sys.executable, "-m", "saga.cli", *arguments],
+        [sys.executable, *_PROGRAMS[program], *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

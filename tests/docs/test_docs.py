@@ -61,12 +61,24 @@ def test_what_must_not_run_says_why() -> None:
 
 
 def test_a_command_must_exit_and_print_as_the_document_says() -> None:
-    command = "```bash\nsaga show nope.json  # exits 2\n```\n\n"
-    run_document(document(f"{command}```text\nerror: nope.json: No such file or directory\n```\n"))
+    command = "```bash\npython -c 'raise SystemExit(\"no\")'  # exits 1\n```\n\n"
+    run_document(document(f"{command}```text\nno\n```\n"))
     with pytest.raises(AssertionError, match="exits 2"):
         run_document(document("```bash\nsaga show nope.json\n```\n"))
     with pytest.raises(AssertionError, match="prints something else"):
         run_document(document(f"{command}```text\nfine\n```\n"))
+
+
+def test_sql_becomes_a_file_and_programs_run() -> None:
+    page = (
+        "```sql\n-- tables/one.sql\ncreate table one (id integer);\n```\n"
+        "```sql\ncreate table two (id integer);\n```\n"
+        "```python\n# look.py\nfrom pathlib import Path\nprint(*Path('tables').iterdir())\n```\n"
+        "```bash\npython look.py\n```\n```text\ntables/one.sql\n```\n"
+    )
+    run_document(document(page))
+    with pytest.raises(AssertionError, match="prints something else"):
+        run_document(document(page.replace("text\ntables", "text\nfolder")))
 
 
 def test_text_elsewhere_is_only_text() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("examples/*/*.md"))]
+EXAMPLES = sorted(ROOT.glob("examples/*/*.md"))
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *EXAMPLES]
 _LINK = re.compile(r"!?\[([^\]]*)\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _GUARDED = re.compile(r"`(\w+)\.(\w+)`")
@@ -57,6 +58,18 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     assert list(broken(path)) == []
 
 
+def test_every_page_is_on_the_map() -> None:
+    on_it = {target.partition("#")[0] for _, target in _LINK.findall((ROOT / "docs/index.md").read_text())}
+    pages = [*(path.name for path in ROOT.glob("docs/*.md")), *(f"../{path.relative_to(ROOT)}" for path in EXAMPLES)]
+    assert {*pages} - on_it == {"index.md"}
+
+
+def test_every_alert_says_what_to_do() -> None:
+    alerts = re.findall(r"- alert: (\w+)", (ROOT / "compose/alerts.yaml").read_text())
+    told = re.findall(r"^\| `(Saga\w+)` \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(alerts)
+
+
 def test_every_race_has_a_test() -> None:
     assert len(races()) > 30
     without = [race for race, *_, tests in races() if not re.search(r"\]\(\.\./tests/", tests)]
@@ -68,7 +81,8 @@ def test_every_race_is_held_by_code_that_is_there() -> None:
     for race, _, held, _ in races():
         for owner, name in _GUARDED.findall(held):
             homes = [text for path, text in code.items() if path.stem == owner or f"class {owner}" in text]
-            assert any(f"def {name}(" in text for text in homes), f"{race}: there is no {owner}.{name}"
+            there = re.compile(rf"^ *(async def|def|class) {name}\b", re.MULTILINE)
+            assert any(there.search(text) for text in homes), f"{race}: there is no {owner}.{name}"
 
 
 def test_what_leads_nowhere_is_found(tmp_path: Path) -> None:

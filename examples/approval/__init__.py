@@ -1,0 +1,1 @@
+"""Show a saga that waits for a person, with a deadline; see README.md."""
