@@ -226,6 +226,8 @@ class Codec:
             self.time(row.started_at),
             self.time(row.ended_at),
             row.state,
+            row.step,
+            storable(row.error),
         )
 
     def as_instance(self, row: Row) -> InstanceRow:
@@ -242,6 +244,8 @@ class Codec:
             started_at=self.moment(row["started_at"]),
             ended_at=self.moment(row["ended_at"]),
             state=row["state"],
+            step=row["step"],
+            error=row["error"],
             revision=row["revision"],
         )
 

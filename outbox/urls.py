@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from outbox.sqlite import SqliteCoordinationStore, SqliteOperatingStore, SqliteStore
+from outbox.sqlite.checkup import SqliteCheckup
+from outbox.sqlite.overseeing import SqliteOverseeingStore
 from saga.errors import SettingsError
 from saga.ports import Clock, CoordinationStore, OperatingStore, Store
+from saga.ports.checkups import Checkup
+from saga.ports.overseeing import OverseeingStore
 
 if TYPE_CHECKING:
     from outbox.postgres import PostgresSettings
@@ -108,6 +112,38 @@ def open_operating_store(
         return PostgresOperatingStore(url, settings=settings)
     path, name = _sqlite(url, settings)
     return SqliteOperatingStore(path, name=name, clock=clock)
+
+
+def open_overseeing_store(
+    url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None
+) -> OverseeingStore:
+    """Build what a console looks at a database with, a participant's or a coordinator's; see `open_store`."""
+    url = without_driver(url)
+    if _scheme(url) in _POSTGRES:
+        _check_postgres(url)
+        from outbox.postgres.overseeing import PostgresOverseeingStore  # noqa: PLC0415 - the core install has no asyncpg
+
+        return PostgresOverseeingStore(url, settings=settings)
+    path, name = _sqlite(url, settings)
+    return SqliteOverseeingStore(path, name=name, clock=clock)
+
+
+def open_checkup(url: str, *, clock: Clock | None = None, settings: PostgresSettings | None = None) -> Checkup:
+    """Build what a database is examined with, whatever state its tables are in; see `open_store`."""
+    url = without_driver(url)
+    if _scheme(url) in _POSTGRES:
+        _check_postgres(url)
+        from outbox.postgres.checkup import PostgresCheckup  # noqa: PLC0415 - the core install has no asyncpg
+
+        return PostgresCheckup(url, settings=settings, clock=clock)
+    path, name = _sqlite(url, settings)
+    return SqliteCheckup(path, name=name, clock=clock)
+
+
+def file_of(url: str) -> str:
+    """Return the path of a `sqlite:///` URL's file, "" for any other; raises SettingsError."""
+    url = without_driver(url)
+    return "" if _scheme(url) in _POSTGRES else _sqlite(url, None)[0]
 
 
 def without_driver(url: str) -> str:

@@ -19,11 +19,13 @@ from saga._core.trail import audit_of, target_of, word_of
 from saga._core.verbs import CancelSaga, HoldSaga, ReleaseSaga, ResolveStep, RetryStep, SkipStep, Verb
 from saga._core.words import RunKey, Verdict
 from saga._runtime.folding import Folded, Folder
+from saga._runtime.metering import NullMeter
 from saga._runtime.planbook import PlanBook
-from saga._runtime.tracing import NullTracer
+from saga._runtime.telling import tell_sagas
 from saga.errors import Conflict, Contended, SettingsError, StoreUnavailable, VerbRefused
 from saga.operating import check_signed
 from saga.ports import CoordinationStore, Inspection
+from saga.telemetry import open_tracer
 
 __all__ = [
     "Acted",
@@ -109,7 +111,7 @@ class SagaDesk:
         self._hand_over: HandOver = hand_over or _leave_to_the_sweep
         self._stack: AsyncExitStack | None = None
         self._book = PlanBook()
-        self._folder = Folder(self._book, NullTracer())
+        self._folder = Folder(self._book, open_tracer())
 
     async def __aenter__(self) -> Self:
         """Connect; raises SettingsError when the database is no coordinator's, StoreUnavailable."""
@@ -206,6 +208,7 @@ class SagaDesk:
                     await anyio.sleep(PAUSE_SECONDS * 2.0**tries)
                     continue
                 self._hand_over([replace(row, seq=seq) for row, seq in zip(folded.outbox, seqs, strict=True)])
+                tell_sagas(NullMeter(), [folded])
             return _acted(stored, folded, verbs)
         raise AssertionError("unreachable")
 

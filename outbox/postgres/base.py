@@ -7,7 +7,7 @@ from typing import Self
 
 from outbox.codec import as_outbox
 from outbox.postgres.driver import Pool, Record
-from outbox.postgres.keeping import PostgresKeeping
+from outbox.postgres.measuring import PostgresMeasuring
 from outbox.postgres.parts import Composer
 from outbox.postgres.schema import BEGIN, PostgresSchema
 from outbox.postgres.settings import PgBouncer, PostgresSettings, read_url, shown
@@ -18,7 +18,7 @@ from saga._core.rows import OutboxRow
 __all__ = ["BEGIN", "PostgresBase"]
 
 
-class PostgresBase(PostgresSchema, PostgresKeeping):
+class PostgresBase(PostgresSchema, PostgresMeasuring):
     """Own the pool; an async context manager."""
 
     def __init__(self, url: str, *, settings: PostgresSettings | None = None, pool: Pool | None = None) -> None:
@@ -77,3 +77,7 @@ class PostgresBase(PostgresSchema, PostgresKeeping):
     async def _fetch(self, name: str, *args: object) -> list[Record]:
         async with self._pool.link() as link:
             return await link.fetch(self._sql[name], args)
+
+    async def _fetch_all(self, sql: str) -> list[Record]:
+        async with self._pool.link() as link:
+            return await link.fetch(sql, ())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from outbox.audits import as_audit
+from outbox.backlog import as_backlog
 from outbox.codec import Values
 from outbox.operating import FOOTPRINT_LIMIT, GROUP_LIMIT, Tables, as_count, as_group, check_tables
 from outbox.postgres.base import BEGIN, PostgresBase
@@ -15,6 +16,7 @@ from outbox.postgres.settings import shown
 from outbox.postgres.unit import CODEC, audits_part, outbox_part, run_parts
 from outbox.sql import Component
 from saga._core.audit import AuditRow
+from saga._core.backlog import Backlog
 from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows
 from saga._core.letters import ERROR_PREFIX_CHARS, By, LetterFilter, LetterGroup, discarded, keys_of, replay
 from saga._core.rows import DeliveryKey, DeliveryRow, InstanceRow
@@ -142,3 +144,12 @@ class PostgresOperatingStore(PostgresBase):
             gates=tuple(CODEC.as_gate(row) for row in gates),
             deliveries=tuple(CODEC.as_delivery(row) for row in deliveries),
         )
+
+    # --- the outbox -------------------------------------------------------------------------------------------
+
+    async def backlog(self) -> Backlog:
+        """Count what waits to be published; see `saga.ports.backlog.Backlogged`."""
+        parts = await self._fetch("backlog_parts")
+        shards = await self._fetch("backlog_shards")
+        leases = await self._fetch("backlog_leases")
+        return as_backlog(parts, shards, leases, await self._fetch("backlog_oldest"), 1.0)

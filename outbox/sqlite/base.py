@@ -13,7 +13,7 @@ from outbox.clock import SystemClock
 from outbox.codec import as_outbox, to_micros
 from outbox.sql import Dialect, queries
 from outbox.sqlite.driver import Database, opened, run
-from outbox.sqlite.keeping import SqliteKeeping
+from outbox.sqlite.measuring import SqliteMeasuring
 from outbox.sqlite.schema import SqliteSchema
 from saga._core.rows import OutboxRow
 from saga.errors import StoreUnavailable
@@ -25,7 +25,7 @@ def json_list(values: Collection[int]) -> str:
     return orjson.dumps(list(values)).decode()
 
 
-class SqliteBase(SqliteSchema, SqliteKeeping):
+class SqliteBase(SqliteSchema, SqliteMeasuring):
     """Open the file; an async context manager.
 
     One process at a time should work on a file: others wait for each other's transactions. A database

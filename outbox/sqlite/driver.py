@@ -139,6 +139,7 @@ class Database:
         self._writer = self._connect()
         # Readers of a file see the last commit and wait for nobody; a database in memory has one connection.
         self._reader = self._writer if self.in_memory else self._connect()
+        self._is_set_up = False
         self.users = 0
 
     @property
@@ -157,11 +158,15 @@ class Database:
         return connection
 
     async def set_up(self) -> None:
-        """Bring both connections into the mode that survives `kill -9` and power cuts."""
-        for connection in dict.fromkeys((self._writer, self._reader)):
-            await self._patiently(connection, "PRAGMA journal_mode = WAL")
-            run(connection, "PRAGMA synchronous = FULL")
-            run(connection, "PRAGMA foreign_keys = ON")
+        """Bring both connections into the mode that survives `kill -9` and power cuts, once."""
+        if self._is_set_up:
+            return  # whoever joins may meet a transaction, and inside of one nothing of this can be set
+        async with self._locked():
+            for connection in dict.fromkeys((self._writer, self._reader)):
+                await self._patiently(connection, "PRAGMA journal_mode = WAL")
+                run(connection, "PRAGMA synchronous = FULL")
+                run(connection, "PRAGMA foreign_keys = ON")
+            self._is_set_up = True
 
     def close(self) -> None:
         """Close both connections."""

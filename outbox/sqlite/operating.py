@@ -9,12 +9,14 @@ from typing import Self
 import orjson
 
 from outbox.audits import as_audit
+from outbox.backlog import as_backlog
 from outbox.operating import FOOTPRINT_LIMIT, GROUP_LIMIT, Tables, as_count, as_group, check_tables
 from outbox.sql import Component
 from outbox.sqlite.base import SqliteBase, json_list
 from outbox.sqlite.driver import MEMORY, Connection, run
 from outbox.sqlite.unit import CODEC, insert_audits, insert_outbox
 from saga._core.audit import AuditRow
+from saga._core.backlog import Backlog
 from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows
 from saga._core.letters import ERROR_PREFIX_CHARS, By, LetterFilter, LetterGroup, discarded, keys_of, replay
 from saga._core.rows import DeliveryKey, DeliveryRow, InstanceRow
@@ -144,3 +146,13 @@ class SqliteOperatingStore(SqliteBase):
             gates=tuple(CODEC.as_gate(row) for row in gates),
             deliveries=tuple(CODEC.as_delivery(row) for row in deliveries),
         )
+
+    # --- the outbox -------------------------------------------------------------------------------------------
+
+    async def backlog(self) -> Backlog:
+        """Count what waits to be published; see `saga.ports.backlog.Backlogged`."""
+        now = (self._now(),)
+        parts = await self._database.read(self._sql["backlog_parts"], now)
+        shards = await self._database.read(self._sql["backlog_shards"], now)
+        leases = await self._database.read(self._sql["backlog_leases"], now)
+        return as_backlog(parts, shards, leases, await self._database.read(self._sql["backlog_oldest"], now), 1e-6)

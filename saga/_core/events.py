@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from saga.errors import DeclarationError
 
 NAME_CHARS = 100
+MARK_KEY = "x-saga-hidden"
+"""The key under which a field's JSON schema has its mark."""
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*\Z")
 _subjects: dict[str, str] = {}
 
@@ -21,6 +23,10 @@ class Hidden:
     """Mark a field of an event whose value is never printed: `card: Annotated[str, Secret]`."""
 
     word: str
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
+        """Say so in the JSON schema: whoever has only that must not print the value either."""
+        return {**handler(core), MARK_KEY: self.word}
 
     def __repr__(self) -> str:
         """Return what stands in the place of a value."""

@@ -219,6 +219,12 @@ def check_ended(signature: Signature, where: str) -> None:
 
 def _unbound(parameter: Parameter, received: tuple[Any, ...], stored: tuple[Any, ...], where: str) -> str:
     """Say what a compensation's parameter could have been."""
+    missed = [option for option in stored if option not in parameter.options]
+    if 0 < len(missed) < len(stored) and all(option in stored for option in parameter.options):
+        return (
+            f"{where}: parameter {parameter.name!r} is {_names(parameter.options)}, but the step may return "
+            f"{_names(missed)} too, and is undone then as well; write `{parameter.name}: {_names(stored)}`"
+        )
     offered = f"the input ({' or '.join(map(_name, received))})"
     if stored != (NoneType,):
         offered = f"the step's result ({_names(stored)}), {offered}"

@@ -17,6 +17,7 @@ from saga._core.fields import clean_text
 from saga._core.frozen import builder, replace
 from saga._core.ids import run_path
 from saga._core.rows import InstanceRow
+from saga._core.trouble import NO_TROUBLE, trouble_of
 from saga._core.words import Cause, Ending, Kind, Mark, Priority, RunKey, RunStatus, UndoStatus
 
 
@@ -68,7 +69,8 @@ class Instance:
     `keep_until` is the time its rows are kept until, None while its expiry will do. `doubts` are the runs whose
     outside call only a person can resolve. `settled` says of a child saga that its parent has completed.
     `lane` is that of every message about it. `attempts_alarm` is how many attempts had been made when they were
-    seen to come near the plan's limit, else 0.
+    seen to come near the plan's limit, else 0. `traceparent` is the context of the first record; `burst` is the one
+    to go on below where that is another: of the way back, or of what came after a long wait.
     """
 
     saga_id: str
@@ -98,6 +100,7 @@ class Instance:
     due_at: datetime | None = None
     ended_at: datetime | None = None
     traceparent: str = ""
+    burst: str = ""
 
 
 def freed(instance: Instance) -> Instance:
@@ -131,7 +134,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 _seldom = attrgetter(
     *("answers", "undos", "owed", "doubts", "cause", "detail", "refusal", "stuck", "stuck_detail", "sent_at"),
-    *("resends", "mark", "number", "held_at", "paused", "settled", "attempts_alarm", "lane", "keep_until"),
+    *("resends", "mark", "number", "held_at", "paused", "settled", "attempts_alarm", "lane", "keep_until", "burst"),
 )
 _NEW = Instance(saga_id="", expires_at=datetime.min)  # noqa: DTZ901 - nobody looks at it
 _USUAL = _seldom(_NEW)
@@ -149,6 +152,11 @@ def instance_row(
     started_at: datetime | None,
 ) -> InstanceRow:
     """Return the row to store for `instance`; `revision` is that of the row it was read from (0: new)."""
+    step, error = NO_TROUBLE
+    if instance.stuck is not None:
+        step, error = trouble_of(instance.stuck, instance.stuck_detail, None)
+    elif instance.cause is not None:
+        step, error = trouble_of(instance.cause, instance.detail, instance.refusal)
     return _row(
         saga_id=instance.saga_id,
         saga=saga,
@@ -161,6 +169,8 @@ def instance_row(
         started_at=started_at,
         ended_at=instance.ended_at,
         state=orjson.dumps(_to_json(instance)),
+        step=step,
+        error=error,
         revision=revision,
     )
 
@@ -202,6 +212,7 @@ def _rare(instance: Instance) -> dict[str, Any]:
         "lane": instance.lane if instance.lane is not Priority.NORMAL else None,
         "doubts": [[key.step, key.branch] for key in sorted(instance.doubts)],
         "keep": instance.keep_until,
+        "burst": instance.burst,
     }
 
 
@@ -294,5 +305,6 @@ def _with_rare(instance: Instance, state: dict[str, Any]) -> Instance:
         settled=state.get("settled", False),
         attempts_alarm=state.get("attempts_alarm", 0),
         lane=Priority(state.get("lane", Priority.NORMAL)),
+        burst=state.get("burst", ""),
         doubts=frozenset(RunKey(step=step, branch=branch) for step, branch in state.get("doubts", [])),
     )

@@ -101,10 +101,13 @@ def promise_of(kind: StepKind) -> Promise:
 
 
 def fault_of(error: BaseException | None, policy: Retry) -> Fault:
-    """Return what an exception of the user's code means under a policy; what says nothing is transient."""
+    """Return what an exception of the user's code means under a policy; what says nothing is transient.
+
+    A handler that returns what its annotation does not allow returns it again: that is permanent.
+    """
     if isinstance(error, Transient):
         return Fault(retry_after_seconds=error.retry_after_seconds)
-    permanent = isinstance(error, (Permanent, *policy.permanent))
+    permanent = isinstance(error, (Permanent, DeclarationError, *policy.permanent))
     return Fault(failure=Failure.PERMANENT if permanent else Failure.TRANSIENT)
 
 

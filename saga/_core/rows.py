@@ -216,7 +216,8 @@ class Snapshot:
 class InstanceRow:
     """Be one saga as the coordinator keeps it; `state` is the JSON of everything not in a column.
 
-    `revision` is 0 in a row never stored. `partition` is the saga's partition of `saga.runs`, which
+    `step` and `error` say what has stopped or undone it, for those who look for that. `revision` is 0 in a row never
+    stored. `partition` is the saga's partition of `saga.runs`, which
     decides whose `observed_until` its `due_at` is held against. `due_at=None` means nothing is owed.
     """
 
@@ -231,6 +232,8 @@ class InstanceRow:
     started_at: datetime | None
     ended_at: datetime | None
     state: bytes
+    step: str = ""
+    error: str = ""
     revision: int = 0
 
 

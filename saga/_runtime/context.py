@@ -15,10 +15,14 @@ from saga._runtime.alarm import Alarm
 from saga._runtime.capping import RowCapWatch
 from saga._runtime.endings import Endings
 from saga._runtime.fleet import Fleet
+from saga._runtime.handlers import call_within
+from saga._runtime.metering import NullMeter
 from saga._runtime.planbook import PlanBook
 from saga._runtime.routes import Routes
 from saga._runtime.throttle import Throttle, throttles_of
+from saga._runtime.timing import CallWithin, Stopwatch
 from saga.ports import OpenRows, ParticipantStore, Tracer
+from saga.ports.metering import Meter
 
 HandOver = Callable[[Sequence[OutboxRow]], None]
 
@@ -78,6 +82,11 @@ class ServiceContext:
     said: set[str] = field(default_factory=set[str])
     routes: Routes = field(default_factory=Routes)
     caps: RowCapWatch = field(default_factory=RowCapWatch)
+    meter: Meter = field(default_factory=NullMeter)
+    broker: str = "kafka"
+    stopwatch: Stopwatch | None = None
+    call: CallWithin = call_within
+    sagas: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         """Index the definition."""
@@ -85,6 +94,7 @@ class ServiceContext:
         self.fleet.watch(self.service, tuple(self.throttles.values()))
         self.steps = {_versioned(step.saga, step.version, step.name): step for step in self.definition.steps}
         self.starts = {(start.saga, start.version): start for start in self.definition.starts}
+        self.sagas = {step.name: step.saga for step in self.definition.steps}
 
     @property
     def service(self) -> str:
@@ -94,6 +104,16 @@ class ServiceContext:
     def step(self, saga: str, version: int, name: str) -> StepDefinition:
         """Return the declaration of a step of one saga version."""
         return self.steps[_versioned(saga, version, name)]
+
+    def saga_of(self, step: str) -> str:
+        """Return the saga of a step that is declared here, "" for a start and any other name."""
+        return self.sagas.get(step, "")
+
+    def time_calls(self) -> None:
+        """Measure what handlers take from now on."""
+        if self.stopwatch is None:
+            self.stopwatch = Stopwatch()
+            self.call = self.stopwatch.call_within
 
     def count(self, what: str) -> None:
         """Count something worth knowing."""

@@ -24,6 +24,7 @@ from saga.ports import Publisher, Transport
 log = logging.getLogger("saga")
 
 FOLLOW_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 10.0
 
 
 class PlanBook:
@@ -188,7 +189,10 @@ async def wait_for_plans(book: PlanBook, timeout_seconds: float) -> None:
                 log.info("waiting up to %g s for plans on topic %s", timeout_seconds, PLANS)
             while book.missing():
                 changed = anyio.Event()
-                await changed.wait()
+                with anyio.move_on_after(SAY_AGAIN_SECONDS) as waiting:
+                    await changed.wait()
+                if waiting.cancelled_caught and (missing := book.missing()):
+                    log.info("still waiting for plans on topic %s: %s", PLANS, "; ".join(missing))
     finally:
         book.learned = lambda: None
     missing = book.missing()

@@ -10,7 +10,7 @@ from saga._core.definition import ServiceDefinition
 from saga._core.plan import Plan
 from saga._core.topics import BREAKERS, EVENTS, MANIFESTS, OUTCOMES, PLANS, RUNS, commands_topic, events_topic, in_lane
 from saga._core.words import Priority
-from saga.errors import SettingsError, StoreError
+from saga.errors import SchemaMismatch, SettingsError, StoreError
 from saga.ports import Claim, Cleanup, Lock, ParticipantStore, TopicSpec, UnitOfWork
 
 log = logging.getLogger("saga")
@@ -58,6 +58,47 @@ async def run_user_migrations(store: ParticipantStore, service: ServiceDefinitio
                 await _run(unit, service, name, statement)
             await unit.db.execute("insert into saga_user_migration (service, name) values ($1, $2)", service.name, name)
             log.info("%s: migration %s applied", service.name, name)
+
+
+def user_migrations(service: ServiceDefinition) -> tuple[str, ...]:
+    """Return the names of the service's SQL files in their order; raises SettingsError without their folder."""
+    return tuple(name for name, _ in _files(service))
+
+
+async def pending_user_migrations(store: ParticipantStore, service: ServiceDefinition) -> tuple[str, ...]:
+    """Return the names of the service's SQL files that this database has not had, in their order; changes nothing.
+
+    saga's own tables must be there. Raises SettingsError when the folder does not exist, GrantMissing.
+    """
+    files = _files(service)
+    if not files:
+        return ()
+    claim = Claim(service=service.name, sagas=("migrations",), lock=Lock.EXCLUSIVE)
+    known: set[object] = set()
+    try:
+        async with store.unit(claim) as unit:
+            rows = await unit.db.fetch("select name from saga_user_migration where service = $1", service.name)
+            known = {row["name"] for row in rows}
+    except StoreError:
+        raise
+    except Exception as error:  # a driver's own: no file has ever been applied here
+        if not _is_missing_table(error):
+            raise
+    return tuple(name for name, _ in files if name not in known)
+
+
+async def check_user_migrations(store: ParticipantStore, services: Sequence[ServiceDefinition]) -> None:
+    """Raise SchemaMismatch while SQL files of these services are not applied; as `pending_user_migrations`."""
+    missing = [f"{s.migrations}/{name}" for s in services for name in await pending_user_migrations(store, s)]
+    if missing:
+        raise SchemaMismatch(
+            f"{', '.join(missing)} not applied to this database: run `saga db upgrade TARGET --store URL`, where "
+            "TARGET (module:attribute) names the service, or let an App do it with migrate=True"
+        )
+
+
+def _is_missing_table(error: BaseException) -> bool:
+    return getattr(error, "sqlstate", "") == "42P01" or "no such table: saga_user_migration" in str(error)
 
 
 async def _run(unit: UnitOfWork, service: ServiceDefinition, name: str, statement: str) -> None:

@@ -26,6 +26,7 @@ from saga._core.words import Ending, Reason
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
+from saga._runtime.tracing import Held
 
 RunKind = tuple[str, int, str]
 """saga, version, step."""
@@ -54,6 +55,7 @@ class Writing:
     ended: dict[RunId, Ending] = field(default_factory=dict[RunId, Ending])
     sets: dict[RunKind, list[StepItem]] = field(default_factory=dict["RunKind", list[StepItem]])
     freed: int = 0
+    held: Held = field(default_factory=Held)
 
     def run(self, run_id: RunId, seen: Snapshot) -> RunRow | None:
         """Return a run as this transaction will leave it."""

@@ -21,7 +21,7 @@ from saga.ports.store import (
     Store,
     UnitOfWork,
 )
-from saga.ports.tracing import Span, SpanKind, Tracer
+from saga.ports.tracing import Below, Span, SpanKind, Tracer
 from saga.ports.transport import (
     Cleanup,
     GroupSpec,
@@ -40,6 +40,7 @@ from saga.ports.watching import OpenRows, Watch, unwatched
 __all__ = [
     "AdoptedUnit",
     "Beat",
+    "Below",
     "Claim",
     "Cleanup",
     "Clock",

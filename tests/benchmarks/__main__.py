@@ -181,7 +181,7 @@ def main() -> None:
     ):
         servers = Servers(kafka=kafka, postgres=postgres)
         warm(servers)
-        well = measure(servers, chosen, rounds, 0.5 if given.quick else 2.0)
+        well = measure(servers, chosen, rounds, 1.0 if given.quick else 2.0)
     sys.exit(0 if well else 1)
 
 

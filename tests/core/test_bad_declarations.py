@@ -426,7 +426,7 @@ def a_compensation_that_takes_the_refusal(service: Any) -> None:
     async def release(refusal: OutOfStock, run: Run) -> None: ...
 
 
-@refused(WHERE, "'reserved' is StockReserved", "(StockReserved | Shipped)", "all alternatives together")
+@refused(WHERE, "'reserved' is StockReserved", "may return Shipped too", "`reserved: StockReserved | Shipped`")
 def a_compensation_of_one_alternative(service: Any) -> None:
     @service.step(SAGA)
     async def reserve(order: OrderPlaced, run: Run) -> StockReserved | Shipped:
@@ -436,7 +436,7 @@ def a_compensation_of_one_alternative(service: Any) -> None:
     async def release(reserved: StockReserved, run: Run) -> None: ...
 
 
-@refused(WHERE, "(StockReserved | None)", "all alternatives together")
+@refused(WHERE, "may return None too", "`reserved: StockReserved | None`")
 def a_compensation_that_forgets_none(service: Any) -> None:
     @service.step(SAGA)
     async def reserve(order: OrderPlaced, run: Run) -> StockReserved | None: ...

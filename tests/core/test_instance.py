@@ -36,6 +36,7 @@ def instances(draw: st.DrawFn) -> Instance:
         due_at=draw(st.none() | wire.TIMES),
         ended_at=draw(st.none() | wire.TIMES),
         traceparent=draw(wire.TRACEPARENTS),
+        burst=draw(wire.TRACEPARENTS),
     )
 
 

@@ -110,6 +110,7 @@ def test_what_an_exception_means() -> None:
     assert fault_of(None, POLICY) == Fault()
     assert fault_of(UnicodeError("a ValueError"), POLICY) == PERMANENT
     assert fault_of(Permanent("no such card"), Retry()) == PERMANENT
+    assert fault_of(DeclarationError("orders.take returned str"), Retry()) == PERMANENT
     assert fault_of(Transient("busy", retry_after_seconds=30), POLICY) == Fault(retry_after_seconds=30)
 
 

@@ -47,3 +47,4 @@ async def test_a_result_the_annotation_does_not_allow_fails_with_a_sentence() ->
         ended = await (await world.place(Placed(order="1", reserve="odd"))).outcome(20)
     assert (ended.ending, ended.cause) == (Ending.COMPENSATED, Cause.FAILED)
     assert "its annotation allows Reserved | OutOfStock" in ended.detail
+    assert "attempts" not in ended.detail, "it is the same every time"

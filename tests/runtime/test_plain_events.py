@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,11 +18,14 @@ import trio.testing
 from outbox.sqlite.unit import SqliteUnit
 from outbox.urls import open_store
 from saga import NotRunning, Permanent, Run, Service, TooLarge
+from saga._core.envelope import Delivery, Envelope
 from saga._core.rows import Snapshot
+from saga._core.story import Story
 from saga._core.words import Reason
+from saga._runtime.tracing import NullSpan
 from saga.app import App
 from saga.operating import LetterFilter
-from saga.ports import SpanKind
+from saga.ports import Below, SpanKind
 from saga.testing import Published, published, unit
 from tests.runtime.plain_world import (
     TOPIC,
@@ -389,27 +391,30 @@ async def test_a_subscriber_is_a_plain_function_in_a_unit_test() -> None:
     assert len(got) == 3
 
 
-class Line:
-    """Be a span whose context is its own name, so that a child names its parent."""
-
-    def __init__(self, name: str) -> None:
-        self.traceparent = name
-
-    def set(self, name: str, value: str | int) -> None: ...
-    def fail(self, error: BaseException) -> None: ...
-
-
 class Notebook:
-    """Write down what is traced: name, parent, attributes."""
+    """Write down what is traced: name, parent, attributes. A span's context is its name: a child names its parent."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, dict[str, str | int]]] = []
 
-    @contextmanager
-    def span(self, name: str, kind: SpanKind, parent: str, attributes: Mapping[str, str | int]) -> Generator[Line]:
-        del kind
+    def span(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: str,
+        attributes: Mapping[str, str | int],
+        below: Below = Below.PARENT,
+    ) -> NullSpan:
+        del kind, below
         self.lines.append((name, parent, dict(attributes)))
-        yield Line(name)
+        return NullSpan(name)
+
+    def process(self, delivery: Delivery, envelope: Envelope, about: tuple[str, str], now: datetime) -> NullSpan:
+        del now
+        return self.span(f"process {delivery.topic}", SpanKind.CONSUMER, envelope.traceparent, dict([about]))
+
+    def tell(self, story: Story) -> None:
+        del story
 
 
 async def test_what_is_published_hangs_below_the_subscriber_and_no_span_takes_a_key_for_a_saga() -> None:
@@ -427,7 +432,8 @@ async def test_what_is_published_hangs_below_the_subscriber_and_no_span_takes_a_
         await until(lambda: _has_sent(notebook))
     assert ("process customers.events", "move", {"saga.subscriber": "billing.bill"}) in notebook.lines
     assert ("create billing.address_changed.v1", "process customers.events", {}) in notebook.lines
-    assert ("send billing.events", "create billing.address_changed.v1", {}) in notebook.lines
+    (sent,) = [line for line in notebook.lines if line[0] == "send billing.events"]
+    assert (sent[1], [*sent[2]]) == ("create billing.address_changed.v1", ["messaging.message.id"])
 
 
 async def _has_sent(notebook: Notebook) -> bool:

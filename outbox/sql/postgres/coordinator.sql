@@ -33,10 +33,10 @@ select partition, position, observed_until from saga_cursor where partition = an
 -- The parts of a write; each numbers its own parameters. A duplicate key raises, on purpose.
 -- name: insert_instances
 insert into saga_instance
-    (saga_id, saga, version, plan, tenant, phase, partition, due_at, started_at, ended_at, state, revision)
+    (saga_id, saga, version, plan, tenant, phase, partition, due_at, started_at, ended_at, state, step, error, revision)
 select k.*, 1 from unnest(
     $1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::timestamptz[],
-    $9::timestamptz[], $10::timestamptz[], $11::bytea[]
+    $9::timestamptz[], $10::timestamptz[], $11::bytea[], $12::text[], $13::text[]
 ) as k
 
 -- The limit is the number of rows; see delete_outbox.
@@ -44,15 +44,15 @@ select k.*, 1 from unnest(
 update saga_instance i set
     saga = k.saga, version = k.version, plan = k.plan, tenant = k.tenant, phase = k.phase,
     partition = k.partition, due_at = k.due_at, started_at = k.started_at, ended_at = k.ended_at,
-    state = k.state, revision = i.revision + 1
+    state = k.state, step = k.step, error = k.error, revision = i.revision + 1
 from (
     select * from unnest(
         $1::text[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::integer[],
-        $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::bytea[], $12::integer[]
+        $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::bytea[], $12::text[], $13::text[], $14::integer[]
     ) as k (
-        saga_id, saga, version, plan, tenant, phase, partition, due_at, started_at, ended_at, state, revision
+        saga_id, saga, version, plan, tenant, phase, partition, due_at, started_at, ended_at, state, step, error, revision
     )
-    limit $13
+    limit $15
 ) k
 where i.saga_id = k.saga_id and i.revision = k.revision
 returning 'update_instances' as part, 0::bigint as seq

@@ -20,14 +20,14 @@ select partition, position, observed_until from saga_cursor where partition in (
 
 -- name: insert_instance
 insert into saga_instance
-    (saga_id, saga, version, plan, tenant, phase, partition, due_at, started_at, ended_at, state, revision)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 1)
+    (saga_id, saga, version, plan, tenant, phase, partition, due_at, started_at, ended_at, state, step, error, revision)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 1)
 
 -- name: update_instance
 update saga_instance set
     saga = ?2, version = ?3, plan = ?4, tenant = ?5, phase = ?6, partition = ?7, due_at = ?8, started_at = ?9,
-    ended_at = ?10, state = ?11, revision = revision + 1
-where saga_id = ?1 and revision = ?12
+    ended_at = ?10, state = ?11, step = ?12, error = ?13, revision = revision + 1
+where saga_id = ?1 and revision = ?14
 
 -- name: insert_cursor
 insert into saga_cursor (partition, position, observed_until) values (?1, ?2, ?3)

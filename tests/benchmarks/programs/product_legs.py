@@ -16,19 +16,14 @@ from typing import Any
 
 import anyio
 import asyncpg
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from saga import Ending
 from saga.app import App, Coordinator, SagaHandle, Tuning
-from saga.ports import Tracer
-from saga.telemetry import NullTracer
-from saga.telemetry.otel import OtelTracer
 from tests.benchmarks.place import Shape, Sitting
 from tests.benchmarks.programs import legs
 from tests.benchmarks.programs.by_hand import LAP, RUNNERS, create_tables
 from tests.benchmarks.serve import serve
+from tests.benchmarks.tracing import tracer_of
 
 OUTCOME_SECONDS = 600.0
 STARTS_AT_ONCE = 256
@@ -86,26 +81,6 @@ def tuning_of(sitting: Sitting) -> Tuning:
     """Return the numbers to run with."""
     cap = sitting.options.get("batch_cap")
     return Tuning(batch_cap=int(cap)) if cap else Tuning()
-
-
-class Thrown(SpanExporter):
-    """Take spans and throw them away: what serializing and sending them costs depends on who takes them."""
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Do nothing."""
-        del spans
-        return SpanExportResult.SUCCESS
-
-
-def tracer_of(share: str) -> Tracer | None:
-    """Return a tracer that records this share of all sagas; None where nothing is set up."""
-    if share == "idle":
-        return None
-    if share == "off":
-        return NullTracer()
-    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(float(share))))
-    provider.add_span_processor(BatchSpanProcessor(Thrown(), max_queue_size=50_000))
-    return OtelTracer(provider)
 
 
 async def create_user_tables(url: str, shape: Shape, hot_rows: int) -> None:
