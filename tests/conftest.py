@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import warnings
 from collections.abc import Generator
 
@@ -21,6 +22,26 @@ from tests.testbed.fixtures import (
 __all__ = ["anyio_backend", "browser", "database", "jaeger", "kafka", "kafka_cluster", "kafka_secure", "postgres"]
 
 AFTER_KAFKA = pytest.StashKey[bool]()
+OURS = ("saga", "aiokafka", "outbox", "uvicorn")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Take back what a command that runs inside of a test has set for its process: later tests listen to logs."""
+    root = logging.getLogger()
+    level, there = root.level, set(root.handlers)
+    levels = {name: logging.getLogger(name).level for name in _our_loggers()}
+    yield
+    root.setLevel(level)
+    for handler in [*root.handlers]:
+        if handler not in there and type(handler).__module__ != "_pytest.logging":
+            root.removeHandler(handler)
+    for name in _our_loggers():
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+
+
+def _our_loggers() -> list[str]:
+    return [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in OURS]
 
 
 def pytest_report_header() -> list[str]:

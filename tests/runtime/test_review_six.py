@@ -11,10 +11,11 @@ import trio.testing
 
 from saga._core.rows import InstanceRow
 from saga._core.topics import RUNS
+from saga._runtime import holding
 from saga.errors import StoreError, StoreUnavailable
 from saga.ports import TopicPartition
 from tests.runtime.test_coordinating import Coordinating, coordinating
-from tests.runtime.test_held import A_MOMENT, phases, position
+from tests.runtime.test_held import A_MOMENT, HOLD_SECONDS, phases, position
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +26,11 @@ ALL = frozenset(TopicPartition(topic=RUNS, partition=index) for index in range(3
 def anyio_backend() -> tuple[str, dict[str, object]]:
     """Run on trio with a clock that jumps as soon as nobody has anything to do."""
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture(autouse=True)
+def _held_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "HOLD_SECONDS", HOLD_SECONDS)
 
 
 # --- what the coordinator holds -------------------------------------------------------------------------------
@@ -46,7 +52,7 @@ async def test_nobody_is_told_that_a_record_has_taken_effect_which_is_merely_hel
         assert not here.shell._untold
         assert await phases(here, "open") == {}
         assert not answered, "its publisher forgets a record that is stored nowhere"
-        await anyio.sleep(1)
+        await anyio.sleep(2 * HOLD_SECONDS)
         assert await phases(here, "open") == {"open": "running"}
         assert answered
 
