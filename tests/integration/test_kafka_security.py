@@ -212,6 +212,7 @@ async def test_a_password_never_reaches_the_log(
     kafka_secure: LocalSecureKafka, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "aiokafka")  # else it says no less than warnings
     settings = plain_sasl(kafka_secure, mechanism=Mechanism.PLAIN)
     async with KafkaTransport(f"127.0.0.1:{kafka_secure.sasl}", settings=settings) as transport:
         await transport.ensure_topics([])
