@@ -21,6 +21,6 @@ def test_a_saga_of_every_shape_happens_whole_or_not_at_all() -> None:
         found.append(sorted(row["name"] for row in rows))
         assert found[-1] in ([], ALL)
 
-    simulate(world.services, start, invariant=whole_or_nothing, schedules=12, seed="a")
+    simulate(world.services, start, invariant=whole_or_nothing, schedules=12, seed="d")
     assert [] in found
     assert ALL in found
