@@ -166,6 +166,7 @@ async def test_the_same_delivery_twice_in_one_batch_runs_once() -> None:
 
 
 async def test_a_batch_that_comes_back_too_short_fails_with_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="saga")
     shop = Shop(short=True)
     async with opened(shop) as up:
         handle = await shop.place(Ordered(number=1))
