@@ -15,6 +15,7 @@ from saga._core.envelope import Delivery, Headers
 from saga._core.frozen import builder
 from saga.errors import Revoked, TransportError, TransportUnavailable
 from saga.ports import TopicPartition
+from transports.kafka.fetching import FetchPlan
 from transports.kafka.library import ERRORS, KAFKA
 from transports.kafka.line import Line
 from transports.kafka.sessions import SessionClient
@@ -86,6 +87,7 @@ class Consumer:
             await self.stop()
             raise
         self._raw._fetcher._client = SessionClient(self._raw._client)
+        FetchPlan(self._raw._fetcher)
 
     def check(self) -> None:
         """Raise what the library has found wrong with the membership and tells only to who fetches."""
@@ -149,13 +151,13 @@ class Consumer:
         """Wait until there may be something to poll; may be cancelled at any time."""
         # The fetcher's own waiter: the public way to wait is getmany, which must not be cancelled.
         waiter: Any = self._raw._fetcher._create_fetch_waiter()
+        timer = asyncio.get_running_loop().call_later(timeout_seconds, _let_go, waiter)
         try:
-            await asyncio.wait([waiter], timeout=timeout_seconds)
+            await waiter
+        except ERRORS.KafkaError:
+            pass  # the next poll raises the same
         finally:
-            if not waiter.done():
-                waiter.cancel()
-            elif not waiter.cancelled():
-                waiter.exception()  # marks it as seen; the next poll raises the same
+            timer.cancel()
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """Move read positions; what was fetched before is dropped."""
@@ -245,6 +247,11 @@ def _quiet_commits(coordinator: Any) -> None:
         return task
 
     coordinator._do_commit_offsets = watched
+
+
+def _let_go(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _theirs(partition: TopicPartition) -> Any:

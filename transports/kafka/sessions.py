@@ -7,17 +7,29 @@ service that costs more than all the messages do.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from transports.kafka.library import FETCH
+from transports.kafka.wire import VERSION, FetchQuestion, Parts
 
 Place = tuple[str, int]
-Wanted = Mapping[Place, tuple[int, int]]
-"""Where to read a partition from, and how many bytes of it at most."""
+Wanted = Mapping[Place, int]
+"""Where to read each partition from."""
 
-_VERSION = 11
 _SESSION_ERRORS = {70, 71}
 _LAST_EPOCH = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Say how long an answer may be waited for, and how much there may be in it."""
+
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+    partition_bytes: int
+    isolation_level: int
 
 
 class Session:
@@ -29,41 +41,75 @@ class Session:
         self.known: Wanted = known or {}
 
 
-class Request:
-    """Be a fetch request of the library in one session; takes the place of the library's own."""
+@dataclass(slots=True, eq=False)
+class Ask:
+    """Be a fetch request of the library to one broker; takes the place of the library's own.
 
-    def __init__(self, asked: Any, session: Session) -> None:
-        self._asked = asked
-        self._session = session
-        self.wanted: Wanted = {
-            (topic, partition): (offset, most) for topic, places in asked.topics for partition, offset, most in places
-        }
+    `session` is what the broker remembers, and `topics` what it has answered for: the library looks at that only.
+    """
+
+    wanted: Wanted
+    bounds: Bounds
+    session: Session = field(default_factory=Session)
+    answered: Parts = field(default_factory=list[Any])
+
+    @property
+    def topics(self) -> Parts:
+        """Return the positions that were asked for, of the partitions in the answer."""
+        wanted = self.wanted
+        return [
+            (topic, [(one[0], wanted.get((topic, one[0]), -1), 0) for one in parts]) for topic, parts in self.answered
+        ]
 
     def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
         """Return the request in the version the broker reads; one too old for ours gets the library's own."""
-        oldest, newest = versions.get(self._asked.API_KEY, (0, 0))
-        if not oldest <= _VERSION <= newest:
-            return self._asked.prepare(versions)
-        known, wanted, asked = self._session.known, self.wanted, self._asked
+        bounds = self.bounds
+        oldest, newest = versions.get(FetchQuestion.API_KEY, (0, 0))
+        if not oldest <= VERSION <= newest:
+            return self._whole().prepare(versions)
+        known, wanted, most = self.session.known, self.wanted, bounds.partition_bytes
         changed: dict[str, list[tuple[int, int, int, int, int]]] = {}
-        for place, want in wanted.items():
-            if known.get(place) != want:
-                changed.setdefault(place[0], []).append((place[1], -1, want[0], -1, want[1]))
+        for place, offset in wanted.items():
+            if known.get(place) != offset:
+                changed.setdefault(place[0], []).append((place[1], -1, offset, -1, most))
         forgotten: dict[str, list[int]] = {}
         for topic, partition in known.keys() - wanted.keys():
             forgotten.setdefault(topic, []).append(partition)
-        return FETCH.FetchRequest_v11(
+        return FetchQuestion(
             -1,
-            asked._max_wait_ms,  # noqa: SLF001 - it has no public names
-            asked._min_bytes,  # noqa: SLF001
-            asked._max_bytes,  # noqa: SLF001
-            asked._isolation_level,  # noqa: SLF001
-            self._session.number,
-            self._session.epoch,
+            bounds.max_wait_ms,
+            bounds.min_bytes,
+            bounds.max_bytes,
+            bounds.isolation_level,
+            self.session.number,
+            self.session.epoch,
             list(changed.items()),
             list(forgotten.items()),
-            asked._rack_id,  # noqa: SLF001
+            "",
         )
+
+    def _whole(self) -> Any:
+        bounds = self.bounds
+        topics: dict[str, list[tuple[int, int, int]]] = {}
+        for (topic, partition), offset in self.wanted.items():
+            topics.setdefault(topic, []).append((partition, offset, bounds.partition_bytes))
+        return FETCH.FetchRequest(
+            bounds.max_wait_ms, bounds.min_bytes, bounds.max_bytes, bounds.isolation_level, list(topics.items())
+        )
+
+
+def asked_by_library(request: Any) -> Ask:
+    """Return a fetch request that the library has made by itself as ours."""
+    wanted = {(topic, partition): offset for topic, places in request.topics for partition, offset, _ in places}
+    most = max((most for _, places in request.topics for _, _, most in places), default=0)
+    bounds = Bounds(
+        max_wait_ms=request._max_wait_ms,  # noqa: SLF001 - it has no public names
+        min_bytes=request._min_bytes,  # noqa: SLF001
+        max_bytes=request._max_bytes,  # noqa: SLF001
+        partition_bytes=most,
+        isolation_level=request._isolation_level,  # noqa: SLF001
+    )
+    return Ask(wanted, bounds)
 
 
 class SessionClient:
@@ -78,20 +124,22 @@ class SessionClient:
 
     async def send(self, node_id: int, asked: Any, **options: Any) -> Any:
         """Send a request and return its answer; a fetch request goes in the broker's session."""
-        if not isinstance(asked, FETCH.FetchRequest):
-            return await self._client.send(node_id, asked, **options)
-        session = self._sessions.get(node_id) or Session()
+        if not isinstance(asked, Ask):
+            if not isinstance(asked, FETCH.FetchRequest):
+                return await self._client.send(node_id, asked, **options)
+            asked = asked_by_library(asked)
+        session = asked.session = self._sessions.get(node_id) or Session()
         # Whatever goes wrong from here on, the next request begins a session and ends this one.
         self._sessions[node_id] = Session(session.number)
-        request = Request(asked, session)
-        answer = await self._client.send(node_id, request, **options)
-        self._sessions[node_id] = following(session, request.wanted, answer)
+        answer = await self._client.send(node_id, asked, **options)
+        self._sessions[node_id] = following(session, asked.wanted, answer)
+        asked.answered = answer.topics
         return answer
 
 
 def following(session: Session, wanted: Wanted, answer: Any) -> Session:
     """Return the session of the next request; one that the broker did not grant, or has lost, begins anew."""
-    if answer.API_VERSION != _VERSION or answer.error_code in _SESSION_ERRORS or answer.session_id == 0:
+    if answer.API_VERSION != VERSION or answer.error_code in _SESSION_ERRORS or answer.session_id == 0:
         return Session()
     epoch = 1 if session.epoch == _LAST_EPOCH else session.epoch + 1
     return Session(answer.session_id, epoch, wanted)
