@@ -17,8 +17,11 @@ class Bell:
 
     async def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until rung, or for the timeout; return whether it was rung."""
-        with anyio.move_on_after(timeout_seconds):
+        if timeout_seconds is None:
             await self._rung.wait()
+        else:
+            with anyio.move_on_after(timeout_seconds):
+                await self._rung.wait()
         rung = self._rung.is_set()
         self._rung = anyio.Event()
         return rung

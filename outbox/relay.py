@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from outbox.bell import Bell
 from outbox.expecting import Expected
 from outbox.outages import Outage
 from outbox.shards import KeyedStore, ShardOwner, ShardTuning
+from saga._core.envelope import Message
 from saga._core.relay import Pace, Settled, consider, messages_of, pace_after, settle
 from saga._core.rows import OutboxRow
 from saga.errors import StoreError
@@ -35,15 +35,16 @@ class RelayTuning:
 
     `in_hand` bounds the rows handed over and not yet deleted, `in_flight` those of them being published:
     a memory transport acknowledges only what has been consumed, so both count rows and not calls. Acknowledged
-    rows are deleted together, `delete_pause_seconds` apart. The sweep takes rows older than
-    `older_than_seconds`, on the database clock, and holds its lease for `lease_seconds`, which should
+    rows are deleted together, `delete_pause_seconds` apart or once there are `delete_batch`. The sweep takes rows
+    older than `older_than_seconds`, on the database clock, and holds its lease for `lease_seconds`, which should
     exceed the time a page takes to be published.
     """
 
     in_hand: int = 10_000
     in_flight: int = 2_000
     batch: int = 256
-    delete_pause_seconds: float = 0.05
+    delete_pause_seconds: float = 0.25
+    delete_batch: int = 1_000
     older_than_seconds: float = 5.0
     sweep_every_seconds: float = 1.0
     page: int = 500
@@ -81,13 +82,14 @@ class Relay:
         self._queue: deque[OutboxRow] = deque()
         self._in_hand: set[int] = set()
         self._in_flight = 0
+        self._tasks: TaskGroup | None = None
+        self._starting = False
         self._acknowledged: list[int] = []
         self._deleting = 0
         self._full = False
         self._refused = Outage("relay: rows not published, left to the sweep", "relay: rows are published again")
         self._away = Outage("relay: the sweep looks again later", "relay: the sweep is back")
         self._draining = False
-        self._queued = Bell()
         self._acked = Bell()
         self._hurry = Bell()
         self._sweep_bell = Bell()
@@ -124,7 +126,7 @@ class Relay:
         if offer.taken:
             self._in_hand.update(row.seq for row in offer.taken)
             self._queue.extend(offer.taken)
-            self._queued.ring()
+            self._start()
 
     def expect(self, open_rows: OpenRows) -> None:
         """Take rows written in a transaction that is still open, to be published once it has committed; any thread."""
@@ -146,8 +148,10 @@ class Relay:
                 tasks.start_soon(self._expected.run, name="relay: expected commits")
                 if self.shards is not None:
                     tasks.start_soon(self.shards.run, name="relay: shards")
-                await self._dispatch(tasks)
+                self._tasks = tasks
+                self._start()
         finally:
+            self._tasks, self._starting = None, False
             # Whatever was under way is forgotten: nobody knows whether it arrived.
             self._in_flight = self._deleting = 0
             self._in_hand = {row.seq for row in self._queue} | set(self._acknowledged)
@@ -175,29 +179,36 @@ class Relay:
 
     # --- handed over -----------------------------------------------------------------------------------------
 
-    async def _dispatch(self, tasks: TaskGroup) -> None:
-        while True:
-            if not self._queue or self._in_flight >= self._tuning.in_flight:
-                await self._queued.wait()
-                continue
-            size = min(self._tuning.batch, len(self._queue), self._tuning.in_flight - self._in_flight)
-            batch = [self._queue.popleft() for _ in range(size)]
-            self._in_flight += size
-            tasks.start_soon(self._publish_batch, batch, name="relay: publish")
-            # Lets this batch go out before the next, and the next one grow.
-            await checkpoint()
+    def _start(self) -> None:
+        """Start a task that publishes what is queued, unless one is about to start or too much is in flight.
 
-    async def _publish_batch(self, batch: Sequence[OutboxRow]) -> None:
+        It takes what is there when it begins: what is handed over until then goes out with it.
+        """
+        if self._queue and not self._starting and self._tasks is not None and self._in_flight < self._tuning.in_flight:
+            self._starting = True
+            self._tasks.start_soon(self._publish_queued, name="relay: publish")
+
+    async def _publish_queued(self) -> None:
+        self._starting = False
+        size = min(self._tuning.batch, len(self._queue), self._tuning.in_flight - self._in_flight)
+        batch = [self._queue.popleft() for _ in range(size)]
+        self._in_flight += size
+        # In a loop iteration of its own: this batch goes out before the next, and the next one grows.
+        self._start()
         await self._publish(batch)
-        self._in_flight -= len(batch)
-        self._queued.ring()
+        self._in_flight -= size
+        self._start()
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> Settled:
         """Publish rows and put them to be deleted, or forget them."""
-        messages = [messages_of(row) for row in rows]
-        flat = [message for several in messages for message in several]
-        results = await self._publisher.publish(flat) if flat else ()
-        settled = settle(rows, [len(several) for several in messages], results)
+        messages: list[Message] = []
+        counts: list[int] = []
+        for row in rows:
+            several = messages_of(row)
+            messages += several
+            counts.append(len(several))
+        results = await self._publisher.publish(messages) if messages else ()
+        settled = settle(rows, counts, results)
         self._acknowledged.extend(settled.done)
         self._in_hand.difference_update(settled.forgotten)
         self._count("published", len(settled.done))
@@ -209,6 +220,8 @@ class Relay:
             self._refused.worked()
         if settled.done:
             self._acked.ring()
+            if len(self._acknowledged) >= self._tuning.delete_batch:
+                self._hurry.ring()
         self._progress.ring()
         return settled
 
@@ -233,7 +246,7 @@ class Relay:
                     self._count("deleted", len(seqs))
                     self._deleting = 0
                     self._progress.ring()
-            if not self._draining:
+            if not self._draining and len(self._acknowledged) < self._tuning.delete_batch:
                 await self._hurry.wait(self._tuning.delete_pause_seconds)
 
     # --- swept -----------------------------------------------------------------------------------------------

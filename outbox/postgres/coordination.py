@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import cast
 
 import anyio
 
 from outbox.codec import Values, as_plan, plan_problems, plan_values
+from outbox.postgres.alike import stored_instances
 from outbox.postgres.base import BEGIN
 from outbox.postgres.driver import COMMIT_SECONDS, Record
 from outbox.postgres.fleet import PostgresOpenPlans
@@ -88,19 +90,12 @@ def _seqs(rows: Sequence[Record], count: int) -> tuple[int, ...]:
 
 def _parts(changes: CoordinatorChanges, publishing: Publishing) -> tuple[list[Part], dict[str, int]]:
     """Return the parts of a write and how many rows each update must meet."""
-    known = sorted(changes.instances, key=lambda row: row.saga_id)
-    inserts = [CODEC.instance(row) for row in known if not row.revision]
-    updates: list[Values] = [(*CODEC.instance(row), row.revision) for row in known if row.revision]
+    parts = stored_instances(sorted(changes.instances, key=attrgetter("saga_id")))
+    updates = sum(1 for row in changes.instances if row.revision)
+    expected = {part.name: updates for part in parts if part.name.startswith("update")}
     swaps = sorted(changes.cursors, key=lambda pair: pair[1].partition)
     firsts = [CODEC.cursor(new) for was, new in swaps if was is None]
     moves: list[Values] = [(*CODEC.cursor(new), was.position) for was, new in swaps if was is not None]
-    parts: list[Part] = []
-    expected: dict[str, int] = {}
-    if inserts:
-        parts.append(Part("insert_instances", columns(inserts)))
-    if updates:
-        parts.append(Part("update_instances", [*columns(updates), len(updates)]))
-        expected["update_instances"] = len(updates)
     if firsts:
         parts.append(Part("insert_cursors", columns(firsts)))
     if moves:

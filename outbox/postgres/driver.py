@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard, cast
 
@@ -14,6 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 from outbox.postgres.settings import PostgresSettings, shown
 from outbox.postgres.states import ENDED_INSIDE, Reported, is_lost, meaning
 from outbox.postgres.states import Origin as Origin
+from outbox.postgres.transaction import Lent, Transaction
 from saga.errors import CommitUnknown, Contended, SettingsError, StoreError, StoreUnavailable
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -56,6 +56,7 @@ class Link:
     raw: Connection
     suspect: bool = False
     timeout_seconds: float | None = None  # None is the connection's own
+    turn: anyio.Semaphore | None = None  # of the pool that has lent it
 
     async def simple(self, sql: str, origin: Origin = Origin.OURS) -> str:
         """Run statements without parameters in one round trip and return the last one's tag."""
@@ -115,16 +116,25 @@ class Link:
         Raises CommitUnknown when no answer came, StoreError when there is nothing to commit.
         """
         self.check_open()
-        with anyio.move_on_after(COMMIT_SECONDS, shield=True):
-            tag = await self._commit()
-            if tag != "COMMIT":
+        with anyio.CancelScope(shield=True):
+            if await self._commit() != "COMMIT":
                 raise StoreError("a failed statement was swallowed: the database rolled back instead of committing")
+
+    async def roll_back(self, error: BaseException) -> None:
+        """Undo a transaction that an error has left, and raise what that means, if it means something."""
+        if not isinstance(error, Exception):
+            self.suspect = True
             return
-        raise CommitUnknown(f"no answer to COMMIT within {COMMIT_SECONDS:g} s")
+        if not self.suspect and self.in_transaction:
+            await self.simple("ROLLBACK")
+        # An error of a user's statement on the raw connection has not been judged yet.
+        meant = translated(error, Origin.USER, self.raw)
+        if meant is not None:
+            raise meant from error
 
     async def _commit(self) -> str:
         try:
-            return await self.raw.execute("COMMIT")
+            return await self.raw.execute("COMMIT", timeout=COMMIT_SECONDS)
         except asyncpg.PostgresError as error:
             if is_lost(str(error.sqlstate or "")) or self.raw.is_closed():
                 self.suspect = True
@@ -133,7 +143,7 @@ class Link:
             raise  # a deferred constraint of the user's
         except Exception as error:
             self.suspect = True
-            raise CommitUnknown(str(error) or "no answer to COMMIT") from error
+            raise CommitUnknown(str(error) or f"no answer to COMMIT within {COMMIT_SECONDS:g} s") from error
         except BaseException:
             self.suspect = True
             raise
@@ -150,14 +160,6 @@ def refused(error: asyncpg.PostgresError, where: str) -> SettingsError | StoreUn
     if state.startswith(_REFUSED):
         return SettingsError(f"{where} refuses: {error}")
     return StoreUnavailable(f"{where}: {error}")
-
-
-def begun(begin: str, local: str) -> str:
-    """Return a statement that begins a transaction with the settings that are local to it."""
-    if not local:
-        return begin
-    first, separator, rest = begin.partition(";")
-    return f"{first}; {local}{separator}{rest}"
 
 
 def is_ours(connection: Any) -> TypeGuard[Connection]:
@@ -205,12 +207,41 @@ class Pool:
         for connection in idle:
             await farewell(connection)
 
-    @asynccontextmanager
-    async def link(self) -> AsyncGenerator[Link]:
-        """Lend a connection; it comes back only if it is clean, else it is closed."""
+    def link(self) -> Lent:
+        """Lend a connection for a context; it comes back only if it is clean, else it is closed."""
+        return Lent(self)
+
+    def transaction(self, begin: str) -> Transaction:
+        """Run a transaction that `begin` opens: committed at the end, rolled back on an exception."""
+        return Transaction(self, begin)
+
+    async def lend(self) -> Link:
+        """Lend a connection, for which `take_back` must be called; raises StoreUnavailable."""
         free = self._free
         if free is None:
             raise StoreUnavailable("the store is not open: use it inside `async with store:`")
+        try:
+            free.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._wait(free)
+        try:
+            return Link(await self._connection(), turn=free)
+        except BaseException:
+            free.release()
+            raise
+
+    async def take_back(self, link: Link) -> None:
+        """Keep a connection for the next one if it is clean, else close it."""
+        try:
+            if self._free is None or link.suspect or link.raw.is_closed() or link.raw.is_in_transaction():
+                await farewell(link.raw)
+            else:
+                self._idle.append(link.raw)
+        finally:
+            if link.turn is not None:
+                link.turn.release()
+
+    async def _wait(self, free: anyio.Semaphore) -> None:
         try:
             with anyio.fail_after(self.settings.acquire_timeout_seconds):
                 await free.acquire()
@@ -219,34 +250,6 @@ class Pool:
                 f"all {self.settings.pool_size} connections were in use for "
                 f"{self.settings.acquire_timeout_seconds:g} s: raise pool_size"
             ) from None
-        try:
-            link = Link(await self._connection())
-            try:
-                yield link
-            finally:
-                await self._put_back(link)
-        finally:
-            free.release()
-
-    @asynccontextmanager
-    async def transaction(self, begin: str) -> AsyncGenerator[Link]:
-        """Run a transaction that `begin` opens: committed at the end, rolled back on an exception."""
-        async with self.link() as link:
-            try:
-                await link.simple(begun(begin, self.local))
-                yield link
-            except Exception as error:
-                if not link.suspect and link.in_transaction:
-                    await link.simple("ROLLBACK")
-                # An error of a user's statement on the raw connection has not been judged yet.
-                meant = translated(error, Origin.USER, link.raw)
-                if meant is not None:
-                    raise meant from error
-                raise
-            except BaseException:
-                link.suspect = True
-                raise
-            await link.commit()
 
     async def _connection(self) -> Connection:
         while self._idle:
@@ -274,12 +277,6 @@ class Pool:
             raise StoreUnavailable(
                 f"{shown(self.url)} cannot be reached: {str(error) or type(error).__name__}"
             ) from error
-
-    async def _put_back(self, link: Link) -> None:
-        if self._free is None or link.suspect or link.raw.is_closed() or link.raw.is_in_transaction():
-            await farewell(link.raw)
-        else:
-            self._idle.append(link.raw)
 
 
 async def farewell(connection: Connection) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from hashlib import blake2b
+from types import TracebackType
 from typing import Any
 
 from outbox.joining import PostgresEntry, door_to
@@ -15,6 +16,7 @@ from outbox.postgres.inbox import PostgresInbox
 from outbox.postgres.same import SameDatabase
 from outbox.postgres.settings import pasted
 from outbox.postgres.shards import PostgresShards
+from outbox.postgres.transaction import Transaction
 from outbox.postgres.unit import CODEC, PostgresUnit
 from outbox.schema import upgrade_command
 from outbox.sql import Component, Phase
@@ -44,6 +46,25 @@ def begin_statement(claim: Claim) -> str:
     return "; ".join(pieces)
 
 
+class _Unit:
+    """Be a unit of work for as long as its transaction is open."""
+
+    __slots__ = ("_service", "_transaction", "_unit_on")
+
+    def __init__(self, transaction: Transaction, unit_on: Callable[[Link, str], UnitOfWork], service: str) -> None:
+        self._transaction = transaction
+        self._unit_on = unit_on
+        self._service = service
+
+    async def __aenter__(self) -> UnitOfWork:
+        return self._unit_on(await self._transaction.__aenter__(), self._service)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._transaction.__aexit__(kind, error, traceback)
+
+
 def _delivery_order(row: Record) -> tuple[Any, ...]:
     return (row["was_lane"], row["was_due_at"], row["id"])
 
@@ -65,14 +86,10 @@ class PostgresStore(PostgresInbox, PostgresShards):
 
     def unit(self, claim: Claim) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a transaction and take the claim's locks in the same round trip."""
-        return self._unit(claim)
+        return _Unit(self._pool.transaction(begin_statement(claim)), self.unit_on, claim.service)
 
-    @asynccontextmanager
-    async def _unit(self, claim: Claim) -> AsyncGenerator[UnitOfWork]:
-        async with self._pool.transaction(begin_statement(claim)) as link:
-            yield self._unit_on(link, claim.service)
-
-    def _unit_on(self, link: Link, service: str) -> PostgresUnit:
+    def unit_on(self, link: Link, service: str) -> PostgresUnit:
+        """Return the inside of an open transaction."""
         return PostgresUnit(link, self._composer, service)
 
     def adopt(self, connection: Any, service: str) -> AbstractAsyncContextManager[AdoptedUnit]:

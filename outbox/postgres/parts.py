@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from outbox.codec import Values
 from saga._core.keeping import Publishing
 
+_NUMBERED = ("insert_outbox", "insert_alike_outbox")
 _PARAMETER = re.compile(r"\$(\d+)")
 
 
@@ -77,7 +78,7 @@ class Composer:
             f"select 0::bigint / (case when (select count(*) from {name}) = ${taken + at} then 1 else 0 end) as seq"  # noqa: S608 - names of ours
             for at, name in enumerate(counted, 1)
         ]
-        found += [f"select seq from {name}" for name in names if name == "insert_outbox"]  # noqa: S608 - a name of ours
+        found += [f"select seq from {name}" for name in names if name in _NUMBERED]  # noqa: S608 - a name of ours
         return f"with {bodies}\n" + (" union all ".join(found) or "select 0::bigint as seq where false")
 
     def _shifted(self, names: Sequence[str]) -> list[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
+from operator import attrgetter
 from typing import Any
 
 from outbox.audits import audit_values
 from outbox.captured import captured_values
-from outbox.codec import Codec, Values, as_it_is, outbox_values
+from outbox.codec import Values
+from outbox.postgres.alike import CODEC as CODEC
+from outbox.postgres.alike import inserted_outbox, inserted_runs, updated_runs
 from outbox.postgres.driver import Origin, Record
 from outbox.postgres.link import PostgresLink
 from outbox.postgres.locks import PostgresLocks
@@ -21,10 +24,11 @@ from saga._core.rows import Changes, DeliveryRow, GateRow, InboxKey, InboxRow, O
 from saga.errors import Conflict, Gone
 from saga.ports import Database, Watch, unwatched
 
-CODEC = Codec(as_it_is, as_it_is)
 ROLLBACK_SECONDS = 5.0
 
 _COUNTED = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
+# In the order of the primary key: two batches that meet wait for each other in one direction only.
+_by_key = attrgetter("saga_id", "step", "branch")
 _DELIVERIES = frozenset({"delete_deliveries", "update_deliveries"})
 
 
@@ -32,7 +36,7 @@ def outbox_part(rows: Sequence[OutboxRow], publishing: Publishing = Publishing.R
     """Return the part that stores outbox rows where those who publish them find them."""
     if rows and publishing is Publishing.CDC:
         return [Part("insert_captured", columns(captured_values(rows)))]
-    return [Part("insert_outbox", columns([outbox_values(row) for row in rows]))] if rows else []
+    return [inserted_outbox(rows)] if rows else []
 
 
 def deliveries_part(rows: Sequence[DeliveryRow]) -> list[Part]:
@@ -119,6 +123,7 @@ class PostgresUnit(PostgresLocks):
         self._service = service
         self._database = PostgresDatabase(link)
         self._savepoints = 0
+        self._seen: dict[RunId, RunRow] = {}
 
     @property
     def db(self) -> Database:
@@ -157,10 +162,12 @@ class PostgresUnit(PostgresLocks):
         clock, *rows = await self._link.fetch(sql, args)
         found = [CODEC.as_run(row) for row in rows if row["kind"] == "run"]
         gates = [_as_gate(row) for row in rows if row["kind"] == "gate"]
+        runs_found = {(run.saga_id, run.step, run.branch): run for run in found}
+        self._seen.update(runs_found)
         return Snapshot(
             now=clock["created_at"],
             gates={gate.saga_id: gate for gate in gates},
-            runs={(run.saga_id, run.step, run.branch): run for run in found},
+            runs=runs_found,
             inbox=frozenset(_as_inbox(row) for row in rows if row["kind"] == "inbox") if inbox else frozenset(),
         )
 
@@ -196,11 +203,10 @@ class PostgresUnit(PostgresLocks):
         parts: list[Part] = []
         expected: dict[str, int] = {}
         if changes.insert_runs:
-            parts.append(Part("insert_runs", columns([CODEC.run(run) for run in _sorted(changes.insert_runs)])))
+            parts.append(inserted_runs(sorted(changes.insert_runs, key=_by_key)))
         if changes.update_runs:
-            values: list[Values] = [(*CODEC.run(run), run.revision) for run in _sorted(changes.update_runs)]
-            parts.append(Part("update_runs", [*columns(values), len(values)]))
-            expected["update_runs"] = len(values)
+            parts.append(updated_runs(sorted(changes.update_runs, key=_by_key), self._seen))
+            expected["update_runs"] = len(changes.update_runs)
         return parts, expected
 
     @asynccontextmanager
@@ -219,11 +225,6 @@ class PostgresUnit(PostgresLocks):
             self._database.failure = None
             raise
         await self._link.execute(f"RELEASE SAVEPOINT {name}", ())
-
-
-def _sorted(runs: Sequence[RunRow]) -> list[RunRow]:
-    # In the order of the primary key: two batches that meet wait for each other in one direction only.
-    return sorted(runs, key=lambda run: (run.saga_id, run.step, run.branch))
 
 
 def _inbox_values(row: InboxRow) -> Values:

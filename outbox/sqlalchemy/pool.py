@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from outbox.postgres.driver import FAREWELL_SECONDS, MARGIN_SECONDS, Connection, Link, Pool, farewell, refused
 from outbox.postgres.settings import PostgresSettings, shown
 from outbox.postgres.unit import PostgresDatabase
+from outbox.sqlalchemy.session import chain
 from outbox.statements import may_have_written
 from saga.errors import SettingsError, StoreUnavailable
 
@@ -78,16 +77,8 @@ class EnginePool(Pool):
         """Borrow nothing any more; the engine stays its owner's."""
         self._lending = None
 
-    @asynccontextmanager
-    async def link(self) -> AsyncGenerator[EngineLink]:
-        """Lend a connection; it goes back to the engine only if it is clean, else it is closed."""
-        link = await self._lend()
-        try:
-            yield link
-        finally:
-            await _give_back(link)
-
-    async def _lend(self) -> EngineLink:
+    async def lend(self) -> EngineLink:
+        """Lend a connection, for which `take_back` must be called; raises StoreUnavailable."""
         if self._lending is None:
             raise StoreUnavailable("the store is not open: use it inside `async with store:`")
         where = shown(self.url)
@@ -108,6 +99,10 @@ class EnginePool(Pool):
         timeout = self.settings.statement_timeout_seconds + MARGIN_SECONDS
         return EngineLink(raw=raw, timeout_seconds=timeout, lent=lent)
 
+    async def take_back(self, link: Link) -> None:
+        """Give a connection back to the engine if it is clean, else close it."""
+        await _give_back(cast("EngineLink", link))
+
 
 async def _give_back(link: EngineLink) -> None:
     clean = not link.suspect and not link.raw.is_closed() and not link.raw.is_in_transaction()
@@ -117,16 +112,6 @@ async def _give_back(link: EngineLink) -> None:
         if not clean:
             await link.lent.invalidate()
         await link.lent.close()
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, innermost last."""
-    seen: set[int] = set()
-    each = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__ or each.__context__
 
 
 def _count(connection: Any, cursor: Any, statement: str, _parameters: object, _context: object, _many: object) -> None:

@@ -23,10 +23,11 @@ class SqlAlchemyStore(PostgresStore):
         pool = engine_pool(engine, settings)
         super().__init__(pool.url, settings=settings, pool=pool)
 
-    def _unit_on(self, link: Link, service: str) -> PostgresUnit:
+    def unit_on(self, link: Link, service: str) -> PostgresUnit:
+        """Return the inside of an open transaction, with sessions where the connection is the engine's."""
         if isinstance(link, EngineLink):
             return SqlAlchemyUnit(link, self._composer, service)
-        return super()._unit_on(link, service)  # somebody's own connection has somebody's own sessions
+        return super().unit_on(link, service)  # somebody's own connection has somebody's own sessions
 
 
 class SqlAlchemyCoordinationStore(PostgresCoordinationStore):

@@ -437,7 +437,7 @@ async def test_statements_on_empty_tables_are_planned_for_full_ones(bench: Postg
     composer = bench.store._composer
     reads = [composer.read([Part(name, ())])[0] for name in ("read_gates", "read_runs", "read_sagas")]
     sql = queries(Dialect.POSTGRES)
-    names = ("update_runs", "delete_outbox", "load_runs")
+    names = ("update_runs", "update_outcomes", "delete_outbox", "load_runs")
     connection = await asyncpg.connect(bench.url)
     try:
         await connection.execute("set plan_cache_mode = force_generic_plan")

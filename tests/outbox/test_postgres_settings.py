@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from outbox.postgres import PostgresCoordinationStore, PostgresSettings, PostgresStore
-from outbox.postgres.driver import begun
 from outbox.postgres.settings import PgBouncer, read_url
+from outbox.postgres.transaction import begun
 from saga.errors import Contended, SettingsError
 from saga.ports import Lock
 from tests.contracts.store_rows import claim, saga_id

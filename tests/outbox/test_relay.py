@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -297,6 +298,18 @@ async def test_draining_publishes_and_deletes_what_is_in_hand(bench: Bench) -> N
         await relay.drain(10)
         assert relay.in_hand == 0
     assert await bench.stored() == 0
+
+
+async def test_many_published_rows_are_deleted_before_the_pause_is_over(bench: Bench) -> None:
+    relay = bench.relay(replace(QUICK, delete_pause_seconds=math.inf, delete_batch=3))
+    async with running(relay):
+        relay.hand_over(await bench.commit("a"))
+        await until(lambda: relay.counts.get("deleted") == 1)
+        relay.hand_over(await bench.commit("b", "c"))
+        await until(lambda: relay.counts.get("published") == 3)
+        assert relay.in_hand == 2
+        relay.hand_over(await bench.commit("d"))
+        await until(lambda: relay.counts.get("deleted") == 4)
 
 
 async def test_draining_gives_up_on_what_nobody_acknowledges(bench: Bench) -> None:

@@ -5,7 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from outbox.codec import dump_headers, from_micros, load_headers, to_micros
+from outbox.codec import from_micros, to_micros
+from outbox.headers import dump_headers, load_headers
 from outbox.postgres.parts import Composer, Part
 from outbox.sql import Component, Dialect, Phase, migrations, qualified, queries
 from outbox.statements import Kind, kind_of, may_have_written, numbered

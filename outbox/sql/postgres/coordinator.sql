@@ -57,6 +57,31 @@ from (
 where i.saga_id = k.saga_id and i.revision = k.revision
 returning 'update_instances' as part, 0::bigint as seq
 
+-- Instances of one plan in which nothing is wrong; see insert_instances.
+-- name: insert_alike_instances
+insert into saga_instance
+    (saga_id, saga, version, plan, tenant, phase, partition, due_at, started_at, ended_at, state, step, error, revision)
+select k.saga_id, $8::text, $9::integer, $10::text, $11::text, k.phase, k.partition, k.due_at, k.started_at, k.ended_at,
+    k.state, '', '', 1
+from unnest(
+    $1::text[], $2::text[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::bytea[]
+) as k (saga_id, phase, partition, due_at, started_at, ended_at, state)
+
+-- name: update_alike_instances
+update saga_instance i set
+    saga = $8::text, version = $9::integer, plan = $10::text, tenant = $11::text, phase = k.phase,
+    partition = k.partition, due_at = k.due_at, started_at = k.started_at, ended_at = k.ended_at,
+    state = k.state, step = '', error = '', revision = i.revision + 1
+from (
+    select * from unnest(
+        $1::text[], $2::text[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::bytea[],
+        $12::integer[]
+    ) as k (saga_id, phase, partition, due_at, started_at, ended_at, state, revision)
+    limit $13
+) k
+where i.saga_id = k.saga_id and i.revision = k.revision
+returning 'update_alike_instances' as part, 0::bigint as seq
+
 -- name: insert_cursors
 insert into saga_cursor (partition, position, observed_until)
 select * from unnest($1::integer[], $2::bigint[], $3::timestamptz[])

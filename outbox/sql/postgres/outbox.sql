@@ -7,6 +7,14 @@ select * from unnest(
 )
 returning 'insert_outbox' as part, seq
 
+-- Part of a write: rows of one topic and type; see insert_outbox.
+-- name: insert_alike_outbox
+insert into saga_outbox (id, aggregatetype, aggregateid, type, payload, headers, record, record_headers, service)
+select k.id, $7::text, k.aggregateid, $8::text, k.payload, k.headers, k.record, k.record_headers, $9::text
+from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::text[])
+    as k (id, aggregateid, payload, headers, record, record_headers)
+returning 'insert_outbox' as part, seq
+
 -- Part of a write. The row of a key may not be deleted or updated by another part: all see the same snapshot.
 -- name: insert_deliveries
 insert into saga_delivery as d

@@ -62,6 +62,17 @@ select k.*, 1 from unnest(
     $28::text[]
 ) as k
 
+-- Runs of one step that have simply been done; see insert_runs.
+-- name: insert_done_runs
+insert into saga_run
+    (saga_id, step, branch, service, plan, tenant, status, undo, causes, input_type, input, result_type, result,
+     attempt, owner, error, traceparent, expires_at, created_at, done_at, generation, lane, revision)
+select k.saga_id, $8::text, k.branch, $9::text, $10::text, $11::text, 'done', 'none', k.causes, $12::text, k.input,
+    $13::text, k.result, $14::integer, '', '', k.traceparent, k.expires_at, $15::timestamptz, $16::timestamptz,
+    0, $17::text, 1
+from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::timestamptz[])
+    as k (saga_id, branch, causes, input, result, traceparent, expires_at)
+
 -- name: insert_inbox
 insert into saga_inbox (service, day, message_id, subscriber)
 select * from unnest($1::text[], $2::date[], $3::text[], $4::text[])
@@ -88,6 +99,17 @@ from (
         fan_out, generation, first_called_at, called_at, lane, revision
     )
     limit $30
+) k
+where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch and r.revision = k.revision
+returning 'update_runs' as part, 0::bigint as seq
+
+-- Nothing but an outcome has come; see update_runs.
+-- name: update_outcomes
+update saga_run r set outcome = k.outcome, revision = r.revision + 1
+from (
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::integer[])
+        as k (saga_id, step, branch, outcome, revision)
+    limit $6
 ) k
 where r.saga_id = k.saga_id and r.step = k.step and r.branch = k.branch and r.revision = k.revision
 returning 'update_runs' as part, 0::bigint as seq

@@ -1,6 +1,8 @@
 -- PostgreSQL vacuums a table once a fifth of it is dead (autovacuum_vacuum_scale_factor). Here all rows die young, and the
 -- fifth of a table that is nearly empty, or was full in an outage, says nothing: a number of rows does. The table's values
 -- hold for its TOAST table too, as long as it has none of its own.
+-- Headers are lines, a letter for each name and then the values; a tab stands for what the event's headers say. Where that
+-- does not fit they are JSON.
 create table if not exists saga_outbox (
     seq bigint generated always as identity primary key,
     id text not null,

@@ -1,4 +1,6 @@
 -- Times are microseconds since 1970 in UTC.
+-- Headers are lines, a letter for each name and then the values; a tab stands for what the event's headers say. Where that
+-- does not fit they are JSON.
 create table if not exists saga_outbox (
     seq integer primary key autoincrement,
     id text not null,
