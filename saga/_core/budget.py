@@ -26,7 +26,7 @@ def deadline_of(topology: Topology, step: str, expires_at: datetime) -> datetime
     """
     if topology.pivot is not None and step in topology.after[topology.pivot.name]:
         return None
-    return expires_at - timedelta(milliseconds=topology.plan.forward_window_ms)
+    return expires_at - topology.forward_window
 
 
 # --- the way ahead -----------------------------------------------------------------------------------------------
@@ -116,13 +116,15 @@ def learned(topology: Topology, history: History, before: Instance, after: Insta
             continue
         if fact.status is not RunStatus.DONE or (known is not None and known.status is RunStatus.DONE):
             continue
+        sample = samples.get(fact.step) or history.samples.get(fact.step)
+        if sample is not None and len(sample.seconds) >= SAMPLES_NEEDED and now - sample.at < SAMPLE_EVERY:
+            continue
         causes = [after.runs[cause].at for cause in fact.causes if cause in after.runs]
         if fact.step not in topology.steps or not causes:
             continue
-        sample = samples.get(fact.step) or history.samples.get(fact.step)
         took = max(0.0, (fact.at - max(causes)).total_seconds())
         if sample is None:
             samples[fact.step] = Sample(seconds=(took,), at=now)
-        elif len(sample.seconds) < SAMPLES_NEEDED or now - sample.at >= SAMPLE_EVERY:
+        else:
             samples[fact.step] = Sample(seconds=(*sample.seconds, took)[-SAMPLE_CAP:], at=now)
     return History(samples={**history.samples, **samples}) if samples else history

@@ -88,6 +88,13 @@ def decide(topology: Topology, instance: Instance, received: Input, now: datetim
     return Decision(instance=settled, effects=tuple(effects))
 
 
+def completed(topology: Topology, instance: Instance, now: datetime) -> Decision:
+    """Return what follows for a saga that goes forward, and of which everything has run."""
+    effects: list[Effect] = []
+    ended = _complete(topology, instance, now, effects)
+    return Decision(instance=replace(ended, due_at=due_at(topology, ended)), effects=tuple(effects))
+
+
 # --- what time does ------------------------------------------------------------------------------------
 
 

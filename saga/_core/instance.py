@@ -150,8 +150,12 @@ def instance_row(
     partition: int,
     revision: int,
     started_at: datetime | None,
+    state: bytes | None = None,
 ) -> InstanceRow:
-    """Return the row to store for `instance`; `revision` is that of the row it was read from (0: new)."""
+    """Return the row to store for `instance`; `revision` is that of the row it was read from (0: new).
+
+    A `state` that is given stands in it as it is; of a row that is not stored yet it may be left empty.
+    """
     step, error = NO_TROUBLE
     if instance.stuck is not None:
         step, error = trouble_of(instance.stuck, instance.stuck_detail, None)
@@ -168,11 +172,16 @@ def instance_row(
         due_at=instance.due_at,
         started_at=started_at,
         ended_at=instance.ended_at,
-        state=orjson.dumps(_to_json(instance)),
+        state=state_of(instance) if state is None else state,
         step=step,
         error=error,
         revision=revision,
     )
+
+
+def state_of(instance: Instance) -> bytes:
+    """Return the JSON of everything that is in no column of its row."""
+    return orjson.dumps(_to_json(instance))
 
 
 def _to_json(instance: Instance) -> dict[str, Any]:

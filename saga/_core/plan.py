@@ -99,9 +99,10 @@ class Topology:
 
     `scopes[event]` names the fan-out whose branches the event belongs to, `""` outside of one. `gathers[event]`
     are the steps that take something of every branch of the fan-out of `event`. `limited` says whether any
-    step has to be done within a time of its own. `demands[event]` are the runs that an event outside of branches
-    asks for. `lifetime` is from a saga's start to its expiry, and `keep_margin` how long before it the participants
-    of an open one are told to keep its rows.
+    step has to be done within a time of its own; in a `simple` plan none has, none is received from outside, and nobody
+    counts attempts. `demands[event]` are the runs that an event outside of branches asks for. `lifetime` is from a
+    saga's start to its expiry, and `keep_margin` how long before it the participants of an open one are told to keep
+    its rows.
 
     `after[step]` are all steps a run of `step` can lead to, itself left out. `hosts_after[step]` are
     the services hosting `step` or one of those. `services` host at least one step. `sources[event]` are
@@ -119,6 +120,7 @@ class Topology:
     scopes: Mapping[str, str]
     gathers: Mapping[str, tuple[PlanStep, ...]]
     limited: bool
+    simple: bool
     demands: Mapping[str, tuple[RunKey, ...]]
     start: RunKey
     lifetime: timedelta
@@ -144,6 +146,7 @@ def topology_of(plan: Plan) -> Topology:
         for scope in dict.fromkeys(scopes[i.event] for i in step.inputs if i.takes is Takes.EVERY):
             gathers[scope] = (*gathers.get(scope, ()), step)
     forward_window = timedelta(milliseconds=plan.forward_window_ms)
+    limited = any(step.within_ms for step in plan.steps)
     return Topology(
         plan=plan,
         steps=steps,
@@ -155,7 +158,8 @@ def topology_of(plan: Plan) -> Topology:
         pivot=next((step for step in plan.steps if step.kind is StepKind.PIVOT), None),
         scopes=scopes,
         gathers=gathers,
-        limited=any(step.within_ms for step in plan.steps),
+        limited=limited,
+        simple=not (limited or plan.attempts or any(step.kind is StepKind.RECEIVE for step in plan.steps)),
         demands={event: tuple(RunKey(step=step.name) for step in reacting.get(event, ())) for event in sources},
         start=RunKey(step=plan.start),
         lifetime=timedelta(milliseconds=plan.timeout_ms) + forward_window,

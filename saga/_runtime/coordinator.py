@@ -22,6 +22,7 @@ from saga._runtime.observing import Observer
 from saga._runtime.pacing import tell_paces
 from saga._runtime.planbook import PlanBook
 from saga._runtime.presence import Presence
+from saga._runtime.processor import Processor
 from saga._runtime.reading import work_of
 from saga._runtime.storing import InstanceWriter, reading_of
 from saga._runtime.supervise import supervised
@@ -83,9 +84,11 @@ class CoordinatorShell:
         slot: str,
         tuning: CoordinatorTuning | None = None,
         meter: Meter | None = None,
+        processor: Processor | None = None,
     ) -> None:
         """Serve `plans`; `slot` makes the group membership static."""
         self._meter = meter or NullMeter()
+        self._processor = processor or Processor()
         self._store = store
         self._transport = transport
         self._hand_over = hand_over
@@ -95,7 +98,7 @@ class CoordinatorShell:
         self._tracer = tracer
         self._folder = Folder(plans, tracer)
         self._decider = Decider(store, plans, self._folder)
-        self._busy = anyio.Lock()
+        self._busy = anyio.Lock(fast_acquire=True)
         self._untold = False
         self._to_tell: dict[TopicPartition, int] = {}
         self._tell_at_seconds = 0.0
@@ -157,21 +160,31 @@ class CoordinatorShell:
             self._tick_at_seconds = anyio.current_time()
             while not self._stopping.is_set():
                 deliveries = await subscription.fetch(self._tuning.batch_cap, self._wait_seconds())
-                began = anyio.current_time()
-                async with self._busy:
-                    if deliveries:
-                        await self._take(subscription, deliveries)
-                    if self._writer.held.is_due(anyio.current_time()):
-                        await self._writer.write(subscription)
-                    if self._to_tell and anyio.current_time() >= self._tell_at_seconds:
-                        await self._tell_now(subscription)
-                    if anyio.current_time() >= self._tick_at_seconds:
-                        await self._tick(subscription)
-                if 0 < len(deliveries) < self._tuning.batch_cap:
+                if not deliveries:
+                    await self._go_on(subscription, ())
+                    continue
+                async with self._processor.turn() as waited:
+                    if waited and (more := self._tuning.batch_cap - len(deliveries)):
+                        deliveries = [*deliveries, *await subscription.fetch(more, 0.0)]
+                    began = anyio.current_time()
+                    await self._go_on(subscription, deliveries)
+                if len(deliveries) < self._tuning.batch_cap:
                     await anyio.sleep(pause_after(anyio.current_time() - began))
             async with self._busy:
                 await self._writer.write(subscription)
             await self._tell_now(subscription)
+
+    async def _go_on(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
+        async with self._busy:
+            at_seconds = anyio.current_time()
+            if deliveries:
+                await self._take(subscription, deliveries, at_seconds)
+            if self._writer.held.is_due(at_seconds):
+                await self._writer.write(subscription)
+            if self._to_tell and at_seconds >= self._tell_at_seconds:
+                await self._tell_now(subscription)
+            if at_seconds >= self._tick_at_seconds:
+                await self._tick(subscription)
 
     def _wait_seconds(self) -> float:
         until = min(self._tick_at_seconds, self._tell_at_seconds) if self._to_tell else self._tick_at_seconds
@@ -201,12 +214,12 @@ class CoordinatorShell:
                 self._writer.cursors.pop(place.partition, None)
                 self._to_tell.pop(place, None)
 
-    async def _take(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
+    async def _take(self, subscription: Subscription, deliveries: Sequence[Delivery], at_seconds: float) -> None:
         mine = [delivery for delivery in deliveries if delivery.partition in self._writer.cursors]
         positions = {delivery.partition: delivery.offset + 1 for delivery in mine}
         work = work_of(mine, GROUP)
         self._count("dead", len(work.dead))
-        self._writer.held.add(work, positions, anyio.current_time())
+        self._writer.held.add(work, positions, at_seconds)
         try:
             folded = await self._decider.decide(work, 1)
         except (Contended, StoreUnavailable) as error:
@@ -215,9 +228,9 @@ class CoordinatorShell:
             await self._writer.write(subscription, again=1)
             return
         self._writer.held.take(folded)
-        self._decider.known.hold((each.row, each.instance) for each in folded)
-        now = self._decider.reckoning.now(anyio.current_time())
-        pressing = [each.row.saga_id for each in folded if now is None or is_pressing(each, now)]
+        self._decider.known.hold(folded)
+        now = self._decider.reckoning.now(at_seconds)
+        pressing = [each.instance.saga_id for each in folded if now is None or is_pressing(each, now)]
         if pressing:
             await self._writer.write(subscription, pressing if self._writer.held.rest(pressing) else ())
 
@@ -289,7 +302,7 @@ class CoordinatorShell:
         for each in folded:
             if each.story is not None:
                 self._tracer.tell(each.story)
-        self._look_in_time([each.row for each in folded])
+        self._look_in_time([each.bare for each in folded])
         self._hand_over(outbox)
         # The positions that count are in the database; this tells the broker's lag monitors, and the
         # memory transport that the records have taken effect.

@@ -11,7 +11,7 @@ from saga._core.planning import plan_from_json
 from saga._core.rows import InstanceRow
 from saga._core.words import Kind
 from saga._runtime.folding import Folded, Folder, Told
-from saga._runtime.known import Known, Stored
+from saga._runtime.known import Known
 from saga._runtime.planbook import PlanBook
 from saga._runtime.reading import Work
 from saga._runtime.reckoning import Reckoning
@@ -41,6 +41,24 @@ class Decider:
         At first it goes by what was stored from here, and takes a saga whose start is reported for a new one: the
         write fails where that is wrong. Where nothing would be written, it is looked up.
         """
+        if tries > 1 or work.due:
+            return await self._decide(work, tries)
+        now = self.reckoning.now(anyio.current_time())
+        if now is None:
+            return await self._decide(work, tries)
+        found: list[Folded] = []
+        left: dict[str, list[Told]] = {}
+        for saga_id, told in work.reports.items():
+            added = self._folder.add(saga_id, self.known.get(saga_id), told, now)
+            if added is not None:
+                found.append(added)
+            else:
+                left[saga_id] = told
+        if left:
+            found += await self._decide(Work(reports=left), tries)
+        return found
+
+    async def _decide(self, work: Work, tries: int) -> list[Folded]:
         rows = {row.saga_id: row for row in work.due} if tries == 1 else {}
         guessed = self._guessed(work) if tries == 1 else {}
         unknown = [saga_id for saga_id in work.reports if saga_id not in guessed]
@@ -48,7 +66,7 @@ class Decider:
             unknown += [row.saga_id for row in work.due]
         rows |= await self._store.load(unknown) if unknown else {}
         known = {saga_id: stored for saga_id, stored in guessed.items() if stored is not None}
-        rows |= {saga_id: stored.row for saga_id, stored in known.items()}
+        rows |= {saga_id: stored.bare for saga_id, stored in known.items()}
         await self._learn_plans(work, rows)
         now = self.reckoning.now(anyio.current_time()) if not work.due else None
         now = now or await self._store.now()
@@ -66,9 +84,9 @@ class Decider:
         again = [self._fold(work, saga_id, stored.get(saga_id), now, due=False) for saga_id in unchanged]
         return found + [folded for folded in again if folded is not None]
 
-    def _guessed(self, work: Work) -> dict[str, Stored | None]:
+    def _guessed(self, work: Work) -> dict[str, Folded | None]:
         """Return what is likely to be stored of the sagas of a batch: nothing of those that begin."""
-        guessed: dict[str, Stored | None] = {}
+        guessed: dict[str, Folded | None] = {}
         for saga_id, told in work.reports.items():
             known = self.known.get(saga_id)
             if known is not None:
@@ -90,7 +108,7 @@ class Decider:
         now: datetime,
         *,
         due: bool,
-        known: Stored | None = None,
+        known: Folded | None = None,
     ) -> Folded | None:
         # Not from `self.known`: a rebalance may have cleared that meanwhile.
         instance = known.instance if known is not None else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -82,20 +80,23 @@ class Endings:
         """Return whether a saga was started here and nothing has been heard of its end: no proof that there is none."""
         return saga_id in self._here and self._here[saga_id] is None
 
-    @contextmanager
-    def waiting(self, saga_id: str) -> Generator[Waiting]:
-        """Lend what `tell` sets, for as long as the context lasts; it is told at once of an end that is remembered."""
-        waiting = self._waiting.setdefault(saga_id, Waiting())
+    def wait_for(self, saga_id: str) -> Waiting:
+        """Return what `tell` sets until `leave` is called; it is told at once of an end that is remembered."""
+        waiting = self._waiting.get(saga_id)
+        if waiting is None:
+            waiting = self._waiting[saga_id] = Waiting()
         waiting.waiters += 1
         if (row := self._here.get(saga_id)) is not None:
             waiting.row = row
             waiting.told.set()
-        try:
-            yield waiting
-        finally:
-            waiting.waiters -= 1
-            if not waiting.waiters:
-                del self._waiting[saga_id]
+        return waiting
+
+    def leave(self, saga_id: str) -> None:
+        """Wait no longer, for each `wait_for` once."""
+        waiting = self._waiting[saga_id]
+        waiting.waiters -= 1
+        if not waiting.waiters:
+            del self._waiting[saga_id]
 
     def tell(self, row: RunRow, *, final: bool) -> None:
         """Wake everybody who waits for the saga of a start row that has its outcome; does not block.

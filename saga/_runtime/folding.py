@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
-from typing import assert_never
 
-from saga._core import emit
-from saga._core.bodies import Close, Report, Settled, Undo, kind_of
+from saga._core.adding import added
+from saga._core.bodies import Report, RunFact, RunReported, Settled
 from saga._core.budget import History, learned
 from saga._core.by_hand import aimed
 from saga._core.closure import only_received
 from saga._core.coordinator import Due, decide
-from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
-from saga._core.emit import COORDINATOR, About
+from saga._core.effects import Effect
 from saga._core.envelope import Envelope
-from saga._core.frozen import replace
-from saga._core.ids import child_id_of
-from saga._core.instance import Instance, freed, instance_of, instance_row, kept_until, new_instance
+from saga._core.frozen import builder, changer, replace
+from saga._core.instance import Instance, freed, instance_of, instance_row, new_instance, state_of
 from saga._core.learning import learn, learn_unplanned, only_adds
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
-from saga._core.story import Story
+from saga._core.story import Story, followed
 from saga._core.verbs import Verb
 from saga._core.words import Cause, Kind, Priority, StepKind
 from saga._runtime.bursts import context_of, ended_story, gone_on, heard_in
 from saga._runtime.planbook import PlanBook
-from saga._runtime.tracing import BACK
+from saga._runtime.sending import sent
 from saga.errors import VerbRefused
-from saga.ports import SpanKind, Tracer
+from saga.ports import Tracer
 
 log = logging.getLogger("saga")
 
 LOOK_AGAIN = timedelta(minutes=1)
 """How long a saga whose plan is not known waits until it is asked for again."""
+
+_NO_HISTORY = History()
+_stated = changer(InstanceRow, "state")
 
 Told = tuple[Envelope, Report, int]
 """A report, the envelope it came in, and the partition it was read from."""
@@ -46,14 +46,23 @@ Told = tuple[Envelope, Report, int]
 class Folded:
     """Hold the row to store for one saga and what is to be sent with it; `was` is the phase stored before, if any.
 
-    `story` is what to tell of it in traces once it is stored.
+    The `state` of the row `bare` may be left empty: many a one is never stored. `story` is what to tell of the saga in
+    traces once it is stored.
     """
 
-    row: InstanceRow
+    bare: InstanceRow
     instance: Instance
     outbox: tuple[OutboxRow, ...]
     was: str = ""
     story: Story | None = None
+
+    @property
+    def row(self) -> InstanceRow:
+        """Return the row as it is stored; each time its state is written anew."""
+        return self.bare if self.bare.state else _stated(self.bare, state=state_of(self.instance))
+
+
+_folded = builder(Folded)
 
 
 class Folder:
@@ -108,16 +117,54 @@ class Folder:
             return None
         if effects and instance.traceparent:
             instance = gone_on(self._tracer, topology, before, instance, told, now)
-        history = self.histories.get(plan_hash, History())
+        history = self.histories.get(plan_hash, _NO_HISTORY)
         self.histories[plan_hash] = learned(topology, history, before, instance, now)
         tenant = inside.tenant if inside else stored.tenant if stored else told[0][0].tenant
         partition = stored.partition if stored is not None else told[0][2]
         revision = stored.revision if stored is not None else 0
-        row = self._instance(topology, instance, tenant=tenant, partition=partition, revision=revision)
+        row = _instance(topology, instance, tenant=tenant, partition=partition, revision=revision)
         was = stored.phase if stored is not None else ""
-        outbox = self._rows(topology, instance, tenant, effects, now)
+        outbox = sent(self._tracer, topology, instance, tenant, effects, now)
         story = ended_story(topology, before, instance)
-        return Folded(row=row, instance=instance, outbox=outbox, was=was, story=story)
+        return _folded(bare=row, instance=instance, outbox=outbox, was=was, story=story)
+
+    def add(self, saga_id: str, known: Folded | None, told: Sequence[Told], now: datetime) -> Folded | None:
+        """Return what to write for a saga of which runs are reported and at most its end follows.
+
+        It is what `fold` comes to, which has to look where None is returned. `known` is what is known of the saga; one
+        of which nothing is begins.
+        """
+        first = told[0][0]
+        plan_hash = known.bare.plan if known is not None else first.plan
+        topology = self._plans.topology(plan_hash)
+        before = known.instance if known is not None else _begun(topology, saga_id, first, now)
+        if topology is None or before is None or (known is not None and not before.runs):
+            return None
+        if _is_heard_elsewhere(before, told):
+            return None
+        facts: list[RunFact] = []
+        for envelope, report, _ in told:
+            if type(report) is not RunReported or envelope.plan != plan_hash or envelope.lane is not before.lane:
+                return None
+            facts.append(report.fact)
+        decision = added(topology, before, facts, now)
+        if decision is None:
+            return None
+        instance, effects = decision.instance, decision.effects
+        if effects and instance.traceparent:
+            instance = gone_on(self._tracer, topology, before, instance, told, now)
+        history = self.histories.get(plan_hash, _NO_HISTORY)
+        self.histories[plan_hash] = learned(topology, history, before, instance, now)
+        if known is not None and not effects:
+            return _folded(bare=known.bare, instance=instance, outbox=(), was=known.was)
+        tenant, partition, revision, was = first.tenant, told[0][2], 0, ""
+        if known is not None:
+            row, was = known.bare, known.was
+            tenant, partition, revision = row.tenant, row.partition, row.revision
+        row = _instance(topology, instance, tenant=tenant, partition=partition, revision=revision)
+        outbox = sent(self._tracer, topology, instance, tenant, effects, now)
+        story = ended_story(topology, before, instance)
+        return _folded(bare=row, instance=instance, outbox=outbox, was=was, story=story)
 
     def act(self, stored: InstanceRow, verb: Verb, now: datetime) -> tuple[Folded, tuple[Verb, ...]]:
         """Return what to write once a person has spoken, and the verb for each run it stands for; raises VerbRefused.
@@ -136,29 +183,12 @@ class Folder:
             instance = decision.instance
             effects.extend(decision.effects)
         if instance == before and not effects:
-            return Folded(row=stored, instance=before, outbox=(), was=stored.phase), verbs
+            return Folded(bare=stored, instance=before, outbox=(), was=stored.phase), verbs
         if effects and instance.traceparent:
             instance = gone_on(self._tracer, topology, before, instance, (), now)
-        row = self._instance(
-            topology, instance, tenant=stored.tenant, partition=stored.partition, revision=stored.revision
-        )
-        outbox = self._rows(topology, instance, stored.tenant, effects, now)
-        return Folded(row=row, instance=instance, outbox=outbox, was=stored.phase), verbs
-
-    def _instance(
-        self, topology: Topology, instance: Instance, *, tenant: str, partition: int, revision: int
-    ) -> InstanceRow:
-        plan = topology.plan
-        return instance_row(
-            instance,
-            saga=plan.saga,
-            version=plan.version,
-            plan=plan.hash,
-            tenant=tenant,
-            partition=partition,
-            revision=revision,
-            started_at=instance.expires_at - topology.lifetime,
-        )
+        row = _instance(topology, instance, tenant=stored.tenant, partition=stored.partition, revision=stored.revision)
+        outbox = sent(self._tracer, topology, instance, stored.tenant, effects, now)
+        return Folded(bare=row, instance=instance, outbox=outbox, was=stored.phase), verbs
 
     def _unplanned(
         self, before: Instance, stored: InstanceRow | None, told: Sequence[Told], plan_hash: str, now: datetime
@@ -177,59 +207,9 @@ class Folder:
             partition=stored.partition if stored is not None else told[0][2],
             revision=stored.revision if stored is not None else 0,
             started_at=None,
+            state=b"",
         )
-        return Folded(row=row, instance=instance, outbox=(), was=stored.phase if stored is not None else "")
-
-    def _rows(
-        self, topology: Topology, instance: Instance, tenant: str, effects: Iterable[Effect], now: datetime
-    ) -> tuple[OutboxRow, ...]:
-        return tuple(self._row(topology, instance, tenant, effect, now) for effect in effects)
-
-    def _row(self, topology: Topology, instance: Instance, tenant: str, effect: Effect, now: datetime) -> OutboxRow:
-        attributes = {"saga.id": instance.saga_id, "saga.name": topology.plan.saga}
-        with self._tracer.span(_span_name(effect), SpanKind.PRODUCER, context_of(instance), attributes) as span:
-            about = About(
-                saga_id=instance.saga_id,
-                plan=topology.plan.hash,
-                tenant=tenant,
-                expires_at=kept_until(instance),
-                now=now,
-                traceparent=span.traceparent,
-                lane=instance.lane,
-            )
-            match effect:
-                case SendClose(service=service):
-                    return emit.command(Close(), service=service, about=about)
-                case SendUndo(key=key):
-                    span.set("saga.step", key.step)
-                    span.set("saga.direction", BACK)
-                    return emit.command(Undo(step=key.step, branch=key.branch), service=key.service, about=about)
-                case Send(service=service, command=command):
-                    return emit.command(command, service=service, about=about)
-                case SettleChild(key=key):
-                    child = child_id_of(topology.steps[key.step].child, tenant, instance.saga_id, key)
-                    return emit.report(Settled(), service=COORDINATOR, about=replace(about, saga_id=child))
-                case Tell(outcome=outcome):
-                    span.set("saga.ending", outcome.ending.value)
-                    return emit.outcome(outcome, about=about)
-                case _:
-                    assert_never(effect)
-
-
-def _span_name(effect: Effect) -> str:
-    match effect:
-        case SendClose():
-            return "create saga.close"
-        case SendUndo():
-            return "create saga.undo"
-        case Send(command=command):
-            return f"create saga.{kind_of(command)}"
-        case SettleChild():
-            return "create saga.settled"
-        case Tell():
-            return "create saga.outcome"
-        case _:
-            assert_never(effect)
+        return Folded(bare=row, instance=instance, outbox=(), was=stored.phase if stored is not None else "")
 
 
 def _is_over(saga_id: str, told: Sequence[Told], now: datetime) -> bool:
@@ -244,6 +224,35 @@ def _is_over(saga_id: str, told: Sequence[Told], now: datetime) -> bool:
 
 def _past(envelope: Envelope, now: datetime) -> bool:
     return envelope.expires_at is not None and now >= envelope.expires_at
+
+
+def _instance(topology: Topology, instance: Instance, *, tenant: str, partition: int, revision: int) -> InstanceRow:
+    plan = topology.plan
+    return instance_row(
+        instance,
+        saga=plan.saga,
+        version=plan.version,
+        plan=plan.hash,
+        tenant=tenant,
+        partition=partition,
+        revision=revision,
+        started_at=instance.expires_at - topology.lifetime,
+        state=b"",
+    )
+
+
+def _begun(topology: Topology | None, saga_id: str, first: Envelope, now: datetime) -> Instance | None:
+    """Return a saga that begins with the record of its start, None where that is not what comes first."""
+    if topology is None or first.kind is not Kind.RUN or first.step != topology.plan.start or _past(first, now):
+        return None
+    fresh = new_instance(saga_id, first.expires_at or now)
+    return replace(fresh, traceparent=first.traceparent, lane=first.lane)
+
+
+def _is_heard_elsewhere(instance: Instance, told: Sequence[Told]) -> bool:
+    """Return whether a saga goes on in another trace than before."""
+    heard = told[-1][0].traceparent or told[0][0].traceparent
+    return heard != "" and (not instance.traceparent or followed(context_of(instance), heard))
 
 
 def _new(saga_id: str, told: Sequence[Told], now: datetime) -> Instance:

@@ -40,8 +40,12 @@ class Held:
         """Take in a batch, read at the loop's time `at_seconds`, before it is folded."""
         if self.until_seconds == inf:
             self.until_seconds = at_seconds + HOLD_SECONDS
+        reports = self._reports
         for saga_id, told in work.reports.items():
-            self._reports.setdefault(saga_id, []).extend(told)
+            if saga_id in reports:
+                reports[saga_id] += told
+            else:
+                reports[saga_id] = list(told)
             self._records += len(told)
         self.dead.extend(work.dead)
         self.positions.update(positions)
@@ -51,8 +55,12 @@ class Held:
         """Take in what a batch was folded to; it stands for everything held of these sagas."""
         self.is_folded = True
         for each in folded:
-            earlier = self._folded.get(each.row.saga_id)
-            self._folded[each.row.saga_id] = each if earlier is None else replace(each, was=earlier.was)
+            saga_id = each.instance.saga_id
+            earlier = self._folded.get(saga_id)
+            if earlier is not None and earlier.was != each.was:
+                self._folded[saga_id] = replace(each, was=earlier.was)
+            else:
+                self._folded[saga_id] = each
 
     def is_due(self, at_seconds: float) -> bool:
         """Return whether all of it is to be written now."""
@@ -91,5 +99,5 @@ class Held:
 
 def is_pressing(folded: Folded, now: datetime) -> bool:
     """Return whether something follows from a saga that may not wait: a message, its end, a deadline that is near."""
-    due_at = folded.row.due_at
+    due_at = folded.bare.due_at
     return bool(folded.outbox) or folded.instance.phase in ENDED or (due_at is not None and due_at <= now + SOON)

@@ -42,6 +42,7 @@ class PlanBook:
         self._problems: dict[tuple[str, str], tuple[str, ...]] = {}
         self._fitness: dict[tuple[str, str], Fitness] = {}
         self._paces: dict[str, PaceOfPlan] = {}
+        self._current: dict[tuple[str, int, str], Topology] = {}
         self.learned: Callable[[], None] = lambda: None
 
     def learn(self, plan: Plan) -> None:
@@ -52,6 +53,7 @@ class PlanBook:
                 self._problems[name, plan.hash] = check_service(service, plan)
                 self._fitness[name, plan.hash] = fitness(service, plan)
         self._revisions.setdefault((plan.saga, plan.version), {}).setdefault(plan.revision, plan)
+        self._current.clear()
         self.learned()
 
     def take_pace(self, pace: PaceOfPlan) -> None:
@@ -77,9 +79,12 @@ class PlanBook:
 
     def current(self, saga: str, version: int, service: str) -> Topology:
         """Return the plan `service` starts new sagas under: the newest its code matches; raises PlanUnknown."""
+        found = self._current.get((saga, version, service))
+        if found is not None:
+            return found
         plan = self._newest(saga, version, service)
         if plan is not None:
-            return self._topologies[plan.hash]
+            return self._current.setdefault((saga, version, service), self._topologies[plan.hash])
         known = max(self._revisions.get((saga, version), ()), default=0)
         advice = "start a coordinator with its plan file (`saga plan` writes it)"
         if known:

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from saga._core.bodies import Report
+from saga._core.bodies import Report, RunReported
 from saga._core.cloudevents import decode
 from saga._core.envelope import Delivery, Envelope
-from saga._core.limits import DEFAULT_LIMITS, check_depth
+from saga._core.familiar import familiar_fact
+from saga._core.frozen import builder
+from saga._core.limits import DEFAULT_LIMITS
 from saga._core.records import decode_report
 from saga._core.rows import DeliveryRow, InstanceRow
 from saga._core.topics import RUNS
-from saga._core.words import REPORT_KINDS, Reason
+from saga._core.words import REPORT_KINDS, Kind, Reason
 from saga._runtime.folding import Told
 from saga.errors import Undecodable
+
+_reported = builder(RunReported)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +56,9 @@ def _read(delivery: Delivery) -> tuple[Envelope, Report]:
     if envelope.expires_at is None:
         msg = f"a {envelope.kind.value} without an expiry time"
         raise Undecodable(msg)
-    check_depth(envelope.payload, DEFAULT_LIMITS.depth)
+    fact = familiar_fact(envelope.payload) if envelope.kind is Kind.RUN else None
+    if fact is not None:
+        return envelope, _reported(fact=fact)
     return envelope, decode_report(envelope.kind, envelope.payload)
 
 

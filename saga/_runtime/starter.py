@@ -15,17 +15,18 @@ from saga._core.bodies import CancelRequested
 from saga._core.children import parent_of
 from saga._core.driving import driven
 from saga._core.events import Event
-from saga._core.frozen import replace
+from saga._core.frozen import builder, replace
 from saga._core.ids import saga_id_of
 from saga._core.records import decode_outcome
 from saga._core.rows import Changes, RunRow
 from saga._core.run import Ended
-from saga._core.start import Start
+from saga._core.start import Start, WhenOpen
 from saga._core.upcasting import read_one_of
 from saga._core.words import Priority
 from saga._runtime.admission import admit
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import ended_of
+from saga._runtime.endings import Waiting
 from saga._runtime.handlers import payload_of
 from saga._runtime.starting import GROUP, NewStart, StartWriter
 from saga._runtime.together import Together
@@ -38,6 +39,8 @@ from saga.errors import (
 from saga.ports import Claim, OpenRows, SpanKind
 
 POLL_CAP_SECONDS = 1.0
+
+_new = builder(NewStart)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,20 +88,21 @@ class SagaStarter:
             raise SettingsError(msg)
         topology = self._context.plans.current(start.saga.name, start.saga.version, self._context.service)
         self._context.caps.check(start.name)
-        await admit(self._context.fleet, start, topology, may_wait=connection is None)
+        if start.when_open is not WhenOpen.LET_THROUGH:
+            await admit(self._context.fleet, start, topology, may_wait=connection is None)
         saga_id = saga_id_of(start.saga.name, tenant, key) if key is not None else str(uuid4())
-        payload = payload_of(event)
-        row = NewStart(
-            topology=topology,
-            saga_id=saga_id,
-            tenant=tenant,
-            type=event.wire_type,
-            payload=payload,
-            lane=priority,
-        )
+        payload, wire_type = payload_of(event), event.wire_type
         attributes = {"saga.id": saga_id, "saga.name": start.saga.name}
-        with self._context.tracer.span(f"create {row.type}", SpanKind.PRODUCER, "", attributes) as span:
-            row = replace(row, traceparent=span.traceparent)
+        with self._context.tracer.span(f"create {wire_type}", SpanKind.PRODUCER, "", attributes) as span:
+            row = _new(
+                topology=topology,
+                saga_id=saga_id,
+                tenant=tenant,
+                type=wire_type,
+                payload=payload,
+                lane=priority,
+                traceparent=span.traceparent,
+            )
             if connection is not None:
                 async with self._context.store.adopt(connection, self._context.service) as unit:
                     self._context.expect(OpenRows(await self._starts.write_in(unit, row), unit.watch))
@@ -122,23 +126,45 @@ class SagaStarter:
         """Wait for the outcome in the start row; see `SagaHandle.outcome`."""
         endings = self._context.endings
         # Whoever has little time gets an answer too, wherever the outcome has gone.
-        pause = min(endings.patience_seconds, timeout_seconds / 2)
-        with anyio.move_on_after(timeout_seconds), endings.waiting(saga_id) as waiting:
-            looks, waited = not endings.is_open(saga_id), False
-            while True:
-                row = waiting.row or (await self._looks.ask(saga_id) if looks else None)
-                if row is not None and row.outcome is not None:
-                    if looks and waited and waiting.row is None:
-                        endings.found(saga_id, anyio.current_time())
-                    return self._ended(row, row.outcome)
+        pause, left_seconds = min(endings.patience_seconds, timeout_seconds / 2), timeout_seconds
+        waiting = endings.wait_for(saga_id)
+        try:
+            if waits := endings.is_open(saga_id):
                 with anyio.move_on_after(pause):
                     await waiting.told.wait()
-                # The outcome may have reached another replica, which tells nobody here.
-                looks = waited = True
-                patience = endings.patience_seconds
-                pause = min(max(POLL_CAP_SECONDS, patience), max(pause * 2, patience))
-        msg = f"saga {saga_id} had not ended after {timeout_seconds:g} s; it goes on, ask again later"
-        raise OutcomePending(msg)
+                left_seconds -= pause
+            row = waiting.row
+            if row is None or row.outcome is None:
+                row = await self._looked_for(saga_id, waiting, pause, left_seconds, waited=waits)
+        finally:
+            endings.leave(saga_id)
+        if row is None or row.outcome is None:
+            msg = f"saga {saga_id} had not ended after {timeout_seconds:g} s; it goes on, ask again later"
+            raise OutcomePending(msg)
+        return self._ended(row, row.outcome)
+
+    async def _looked_for(
+        self, saga_id: str, waiting: Waiting, pause: float, left_seconds: float, *, waited: bool
+    ) -> RunRow | None:
+        """Return the start row with its outcome, as told or looked up between two waits; None when time is up.
+
+        The outcome may have reached another replica, which tells nobody here.
+        """
+        endings = self._context.endings
+        with anyio.move_on_after(left_seconds):
+            while True:
+                if waited:
+                    patience = endings.patience_seconds
+                    pause = min(max(POLL_CAP_SECONDS, patience), max(pause * 2, patience))
+                row = waiting.row or await self._looks.ask(saga_id)
+                if row is not None and row.outcome is not None:
+                    if waited and waiting.row is None:
+                        endings.found(saga_id, anyio.current_time())
+                    return row
+                with anyio.move_on_after(pause):
+                    await waiting.told.wait()
+                waited = True
+        return None
 
     async def _start_rows(self, saga_ids: Sequence[str]) -> Sequence[RunRow | None]:
         names = [start.name for start in self._context.definition.starts]

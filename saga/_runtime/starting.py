@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import anyio
 from pydantic import ValidationError
 
 from saga._core import emit
+from saga._core.frozen import builder
 from saga._core.limits import check_outgoing
 from saga._core.plan import Topology
 from saga._core.relay import messages_of
@@ -44,6 +45,7 @@ class NewStart:
         return (self.saga_id, self.topology.plan.start, "")
 
 
+_run = builder(RunRow)
 _Written = Sequence[OutboxRow] | Exception
 
 
@@ -125,8 +127,7 @@ class StartWriter:
 
     def _begun(self, new: NewStart, now: datetime) -> tuple[RunRow, tuple[OutboxRow, ...]]:
         plan = new.topology.plan
-        lifetime = timedelta(milliseconds=plan.timeout_ms + plan.forward_window_ms)
-        row = RunRow(
+        row = _run(
             saga_id=new.saga_id,
             step=plan.start,
             plan=plan.hash,
@@ -137,7 +138,7 @@ class StartWriter:
             attempt=1,
             lane=new.lane,
             traceparent=new.traceparent,
-            expires_at=now + lifetime,
+            expires_at=now + new.topology.lifetime,
             created_at=now,
             done_at=now,
         )

@@ -8,8 +8,7 @@ from random import Random
 
 import anyio
 
-from saga._core.frozen import replace
-from saga._core.rows import CoordinatorChanges, Cursor, InstanceRow, OutboxRow
+from saga._core.rows import CoordinatorChanges, Cursor, InstanceRow, OutboxRow, numbered
 from saga._core.topics import RUNS
 from saga._runtime.deciding import Decider
 from saga._runtime.folding import Folded
@@ -107,9 +106,8 @@ class InstanceWriter:
         self, folded: Sequence[Folded], changes: CoordinatorChanges, seqs: Sequence[int], only: Collection[str]
     ) -> None:
         self.cursors.update({new.partition: new for _, new in changes.cursors})
-        self._decider.known.take((each.row, each.instance) for each in folded)
-        outbox = [replace(row, seq=s) for row, s in zip(changes.outbox, seqs, strict=True)]
-        self._stored(folded, outbox, {} if only else dict(self.held.positions))
+        self._decider.known.take(folded)
+        self._stored(folded, numbered(changes.outbox, seqs), {} if only else dict(self.held.positions))
         self.held.written(only)
 
     async def _check_mine(self) -> None:

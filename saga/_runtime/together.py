@@ -16,7 +16,7 @@ Told = TypeVar("Told")
 @dataclass(slots=True, eq=False)
 class _Turn(Generic[Asked, Told]):
     asked: Asked
-    woken: anyio.Event = field(default_factory=anyio.Event)
+    woken: anyio.Event | None = None
     told: list[Told] = field(default_factory=list["Told"])
     error: Exception | None = None
     left: bool = False
@@ -25,6 +25,11 @@ class _Turn(Generic[Asked, Told]):
     @property
     def is_over(self) -> bool:
         return self.error is not None or bool(self.told)
+
+    def wake(self) -> None:
+        """Wake its caller, where that waits; whoever does not looks by itself before it waits."""
+        if self.woken is not None:
+            self.woken.set()
 
 
 class Together(Generic[Asked, Told]):
@@ -49,8 +54,8 @@ class Together(Generic[Asked, Told]):
         try:
             while not turn.is_over:
                 if self._busy:
-                    await turn.woken.wait()
                     turn.woken = anyio.Event()
+                    await turn.woken.wait()
                 else:
                     await self._lead()
         except BaseException:
@@ -78,9 +83,9 @@ class Together(Generic[Asked, Told]):
         finally:
             self._busy = False
             for turn in group:
-                turn.woken.set()
+                turn.wake()
             self._wake_next()
 
     def _wake_next(self) -> None:
         if self._queue and not self._busy:
-            self._queue[0].woken.set()
+            self._queue[0].wake()

@@ -109,11 +109,13 @@ def test_large_rows_are_not_remembered() -> None:
             expires_at=at,
             created_at=at,
         )
-        with endings.waiting(saga_id) as waiting:
-            endings.tell(row, final=True)
-            assert waiting.row is row
-        with endings.waiting(saga_id) as late:
-            assert (late.row is row) is (saga_id == "small")
+        waiting = endings.wait_for(saga_id)
+        endings.tell(row, final=True)
+        assert waiting.row is row
+        endings.leave(saga_id)
+        late = endings.wait_for(saga_id)
+        assert (late.row is row) is (saga_id == "small")
+        endings.leave(saga_id)
         assert not endings.is_open(saga_id), "the database is asked at once"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ import pytest
 
 from saga._core.rows import RunRow
 from saga._core.words import RunStatus
-from saga._runtime.endings import PATIENCE_FIRST_SECONDS, Endings
+from saga._runtime.endings import PATIENCE_FIRST_SECONDS, Endings, Waiting
 from saga._runtime.together import Together
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +109,13 @@ async def test_one_that_waits_can_be_cancelled() -> None:
     assert told == {0: 0, 2: 20}
 
 
+@contextmanager
+def waiting_in(endings: Endings, saga_id: str) -> Generator[Waiting]:
+    """Wait for a saga for as long as the context lasts."""
+    yield endings.wait_for(saga_id)
+    endings.leave(saga_id)
+
+
 def start_row(saga_id: str) -> RunRow:
     return RunRow(
         saga_id=saga_id,
@@ -124,13 +132,13 @@ async def test_who_waits_is_told_with_the_row() -> None:
     endings = Endings()
     endings.began("one")
     assert endings.is_open("one")
-    with endings.waiting("one") as waiting:
+    with waiting_in(endings, "one") as waiting:
         assert not waiting.told.is_set()
         endings.tell(start_row("one"), final=True)
         assert waiting.told.is_set()
         assert waiting.row == start_row("one")
     assert not endings.is_open("one")
-    with endings.waiting("one") as late:
+    with waiting_in(endings, "one") as late:
         assert late.row == start_row("one"), "nobody has to ask the database for what was written here"
 
 
@@ -139,7 +147,7 @@ async def test_an_ending_that_another_may_follow_is_not_remembered() -> None:
     endings.began("stuck")
     endings.tell(start_row("stuck"), final=False)
     assert not endings.is_open("stuck")
-    with endings.waiting("stuck") as waiting:
+    with waiting_in(endings, "stuck") as waiting:
         assert waiting.row is None
 
 
@@ -149,7 +157,7 @@ async def test_it_remembers_so_many_and_keeps_nothing_of_others() -> None:
         endings.began(saga_id)
     assert [endings.is_open(saga_id) for saga_id in ("a", "b", "c")] == [False, True, True]
     endings.tell(start_row("elsewhere"), final=True)
-    with endings.waiting("elsewhere") as waiting:
+    with waiting_in(endings, "elsewhere") as waiting:
         assert waiting.row is None
     assert len(endings) == 0
 
@@ -157,7 +165,7 @@ async def test_it_remembers_so_many_and_keeps_nothing_of_others() -> None:
 async def test_its_patience_follows_who_is_told() -> None:
     endings = Endings()
     for number in range(20):
-        with endings.waiting(str(number)):
+        with waiting_in(endings, str(number)):
             endings.tell(start_row(str(number)), final=True)
     assert endings.patience_seconds > 3 * PATIENCE_FIRST_SECONDS
     patience = endings.patience_seconds
