@@ -12,6 +12,7 @@ WORTH_A_TRANSACTION = 32
 LEAST_A_TRANSACTION = 4
 SHORT_SECONDS = 0.01
 BUSY_SHARE = 0.6
+AT_ONCE_WHEN_BUSY = 2
 NEVER = 1_000_000
 
 
@@ -66,6 +67,11 @@ def worth_a_transaction(item_seconds: float, busy_share: float) -> int:
     if busy_share > BUSY_SHARE:
         return NEVER
     return max(LEAST_A_TRANSACTION, min(WORTH_A_TRANSACTION, round(SHORT_SECONDS / max(item_seconds, 1e-6))))
+
+
+def side_by_side(busy_share: float) -> int:
+    """Return how many batches a process that computes this share of the time runs at once."""
+    return AT_ONCE_WHEN_BUSY if busy_share > BUSY_SHARE else NEVER
 
 
 def split(keys: Sequence[Hashable], size: int, at_once: int, worth: int = WORTH_A_TRANSACTION) -> list[list[int]]:

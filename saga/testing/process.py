@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import anyio
 
 from saga._core.declare import Service
+from saga._runtime.processor import Processor
 from saga._runtime.tracing import NullTracer
 from saga.app import App, Coordinator, CoordinatorTuning, RowCaps, Tuning
 from saga.ports import Transport
@@ -39,6 +40,7 @@ class _App(App):
         super().__init__(services, drain_seconds=0.0, partitions=PARTITIONS, **options)
         self.definitions = tuple(calls.watched(definition) for definition in self.definitions)
         self._rng = Random(seed)  # noqa: S311 - jitter is no secret
+        self._processor = Processor(lambda: 0.0)  # how busy this machine is must not change what happens
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
