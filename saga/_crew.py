@@ -28,9 +28,11 @@ from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
 from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
 from saga._runtime.fleet import Fleet, FleetJudge
 from saga._runtime.gauging import Gauges, Reader
+from saga._runtime.given import classes_of
 from saga._runtime.metering import MeasuredPublisher, NullMeter
 from saga._runtime.participant import Participant
 from saga._runtime.planbook import PlanBook
+from saga._runtime.processor import Processor
 from saga._runtime.receiver import EventReceiver
 from saga._runtime.sealed_store import SealedStore
 from saga._runtime.sealed_transport import SealedTransport
@@ -58,6 +60,7 @@ class Post:
     caps: RowCapWatch = field(default_factory=RowCapWatch)
     sealing: Sealing | None = None
     meter: Meter = field(default_factory=NullMeter)
+    processor: Processor = field(default_factory=Processor)
 
     @property
     def broker(self) -> str:
@@ -118,6 +121,7 @@ class Crew:
                 refusals=refusals,
                 fleet=post.fleet,
                 caps=post.caps,
+                processor=post.processor,
                 meter=post.meter,
                 broker=post.broker,
             )
@@ -146,7 +150,8 @@ class Crew:
         relay = Relay(store, publisher, owner=post.owner)
         self.relays.append(relay)
         post.fleet.judge = FleetJudge()
-        self.desk = partial(SagaDesk, store, hand_over=post.keeping.hand_over(relay))
+        events = classes_of(context.definition for context in self.contexts.values())
+        self.desk = partial(SagaDesk, store, hand_over=post.keeping.hand_over(relay), events=events)
         self.shell = CoordinatorShell(
             store=store,
             transport=post.transport,
@@ -157,6 +162,7 @@ class Crew:
             slot=post.slot,
             tuning=tuning,
             meter=post.meter,
+            processor=post.processor,
         )
 
     def start(self, tasks: TaskGroup, store: Store | None, coordination: CoordinationStore | None) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from random import Random, SystemRandom
 from typing import Any, Self, Unpack
 
 import anyio
 from anyio.abc import TaskGroup
 
 from outbox.urls import Engine
-from saga._arranging import AppOptions, arranged, settings_here
+from saga._arranging import AppOptions, arranged, check_runs, settings_here
 from saga._coordinator import Coordinator
 from saga._core.declare import Service
 from saga._core.keeping import Publishing, Retention, RowCaps
@@ -24,6 +21,7 @@ from saga._core.resolve import resolve_all
 from saga._core.start import Start
 from saga._core.topics import PLANS
 from saga._crew import Crew, Post
+from saga._identity import drawn, owner_of
 from saga._keeping import Keeping
 from saga._opening import Databases, enter_publisher, enter_topics, enter_transport, manifests_of
 from saga._probing import Probes, readiness_at
@@ -33,13 +31,14 @@ from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
 from saga._runtime.fleet import Fleet
 from saga._runtime.outgrown import MissingSteps, check_outgrown
 from saga._runtime.planbook import PlanBook, follow_plans, publish_plans, wait_for_plans
+from saga._runtime.processor import Processor
 from saga._runtime.sealing import ClaimCheck, Sealing
 from saga._runtime.starter import SagaHandle
 from saga._runtime.stations import topic_specs
 from saga._runtime.supervise import bare, supervised
 from saga._serving import serve, until_told
 from saga.desk import SagaDesk
-from saga.errors import NotRunning, SettingsError
+from saga.errors import NotRunning
 from saga.ports import Store, Tracer, Transport
 from saga.ports.metering import Meter
 from saga.ports.sealing import PayloadCodec
@@ -104,12 +103,7 @@ class App:
         claim_check: ClaimCheck | None = None,
     ) -> None:
         """Check the declarations; raises DeclarationError, SettingsError. Nothing is opened yet."""
-        if services and store is None:
-            raise SettingsError(
-                "App(store=None): services need a database; write store='sqlite:///file.db' or 'postgresql://…'"
-            )
-        if not services and coordinator is None:
-            raise SettingsError("App() has nothing to run: give it services, a Coordinator(), or both")
+        check_runs(services, store, coordinator)
         self.services = tuple(services)
         self.definitions = resolve_all(self.services)
         self._transport_at = transport
@@ -130,9 +124,9 @@ class App:
             retention=retention or Retention(), row_caps=row_caps or RowCaps(), publishing=publishing
         )
         self._sealing = Sealing(codec, claim_check) if codec is not None or claim_check is not None else None
-        # Full jitter only: nothing here has to be unguessable, but two processes must not draw alike.
-        self._rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
-        self._owner = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(32):08x}"
+        self._rng = drawn()
+        self._processor = Processor()
+        self._owner = owner_of(self._rng)
         self._names = ", ".join(definition.name for definition in self.definitions) or "coordinator"
         self._stack: AsyncExitStack | None = None
         self._stage = Stage.DOWN
@@ -244,6 +238,7 @@ class App:
                 book=book,
                 tracer=tracer,
                 rng=self._rng,
+                processor=self._processor,
                 owner=self._owner,
                 slot=self._slot,
                 fleet=Fleet(self._slot),

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from saga._core.bodies import Closed, Committed, InDoubt, Report
-from saga._core.frozen import replace
+from saga._core.frozen import changer, replace
 from saga._core.participant import ERROR_CHARS, Turn, compensated, compensating, facts_of
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import GateRow, RunRow
@@ -228,9 +228,12 @@ def not_happened(run: RunRow) -> RunRow:
     )
 
 
+_done = changer(RunRow, "status", "result_type", "result", "fan_out", "done_at", "pending_at", "owner", "error")
+
+
 def done(run: RunRow, answer: Emitted, now: datetime) -> RunRow:
     """Return the run once its action has happened."""
-    return replace(
+    return _done(
         run,
         status=RunStatus.DONE,
         result_type=answer.type,

@@ -10,17 +10,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from saga._core.branches import EMPTY
+from saga._core.common_headers import JSON_HEADER, VERSION_HEADER, back_headers, front_headers
 from saga._core.envelope import Delivery, Envelope, Headers, Message
-from saga._core.frozen import builder, replace
+from saga._core.frozen import builder
 from saga._core.limits import Limits, check_delivery
 from saga._core.times import format_time, parse_time
 from saga._core.words import Kind, Priority
 from saga.errors import Undecodable
 
-CONTENT_TYPE = b"application/json"
-_VERSION, _JSON = ("ce_specversion", b"1.0"), ("content-type", CONTENT_TYPE)
-_REMEMBERED = 4096
-"""What messages have in common is written and read once: there are few services, plans, steps and tenants."""
 UNTIMED = datetime(1970, 1, 1, tzinfo=UTC)
 """The `time` of a foreign event that states none; CloudEvents leaves `time` optional."""
 _TRACEPARENT_BYTES = 128
@@ -84,14 +81,14 @@ def encode_headers(envelope: Envelope) -> Headers:
     Attributes that are empty are left out. The correlation ID repeats the saga ID for readers that
     know the CloudEvents correlation extension and not ours.
     """
-    source, type_, kind = _front(envelope.source, envelope.type, envelope.kind)
+    source, type_, kind = front_headers(envelope.source, envelope.type, envelope.kind)
     headers = [
-        _VERSION,
+        VERSION_HEADER,
         ("ce_id", envelope.id.encode()),
         source,
         type_,
         ("ce_time", format_time(envelope.time).encode()),
-        _JSON,
+        JSON_HEADER,
         kind,
     ]
     if envelope.saga_id:
@@ -102,22 +99,10 @@ def encode_headers(envelope: Envelope) -> Headers:
         headers.append(("ce_causationid", envelope.causation_id.encode()))
     if envelope.expires_at is not None:
         headers.append(("ce_expirytime", format_time(envelope.expires_at).encode()))
-    lane = "" if envelope.lane is Priority.NORMAL else envelope.lane
-    headers += _back(envelope.plan, envelope.step, envelope.branch, envelope.tenant, lane)
+    headers += back_headers(envelope.plan, envelope.step, envelope.branch, envelope.tenant, envelope.lane)
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent.encode()))
     return tuple(headers)
-
-
-@lru_cache(_REMEMBERED)
-def _front(source: str, type_: str, kind: str) -> Headers:
-    return (("ce_source", source.encode()), ("ce_type", type_.encode()), ("ce_sagakind", kind.encode()))
-
-
-@lru_cache(_REMEMBERED)
-def _back(plan: str, step: str, branch: str, tenant: str, lane: str) -> Headers:
-    values = {"plan": plan, "step": step, "branch": branch, "tenant": tenant, "lane": lane}
-    return tuple((f"ce_saga{name}", value.encode()) for name, value in values.items() if value)
 
 
 def decode(delivery: Delivery, limits: Limits) -> Envelope:
@@ -129,13 +114,14 @@ def decode(delivery: Delivery, limits: Limits) -> Envelope:
     good as absent: a connector that reads columns sends them all.
     """
     check_delivery(delivery, limits)
-    if delivery.value is None:
+    value, headers = delivery.value, delivery.headers
+    if value is None:
         msg = "the message has no value: a tombstone or an event without data (section 3.2.2) tells nothing"
         raise Undecodable(msg)
-    found = dict(delivery.headers)
-    if len(found) != len(delivery.headers):
-        _refuse_repeated(delivery.headers)
-    return _familiar(found, delivery.value, limits) or _in_full(found, delivery.value, limits)
+    found = dict(headers)
+    if len(found) != len(headers):
+        _refuse_repeated(headers)
+    return _familiar(found, value, limits) or _in_full(found, value, limits)
 
 
 def _familiar(found: dict[str, bytes], payload: bytes, limits: Limits) -> Envelope | None:
@@ -153,17 +139,23 @@ def _familiar(found: dict[str, bytes], payload: bytes, limits: Limits) -> Envelo
         return None
     if branch:
         _check_branch(branch.decode(), limits)
-    return replace(
-        like,
+    trace = get("traceparent")
+    return _envelope(
         id=ident.decode(),
+        source=like.source,
+        type=like.type,
+        kind=like.kind,
         time=parse_time(time.decode(), "ce_time"),
         payload=payload,
         saga_id=saga_id.decode(),
+        plan=like.plan,
+        step=like.step,
         branch=branch.decode(),
         tenant=tenant.decode(),
         causation_id=cause.decode(),
         expires_at=parse_time(expiry.decode(), "ce_expirytime"),
-        traceparent=_traceparent(get("traceparent", b"")),
+        traceparent=_traceparent(trace) if trace else "",
+        lane=like.lane,
     )
 
 

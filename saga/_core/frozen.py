@@ -45,9 +45,20 @@ _copiers: dict[type, Callable[[Any, dict[str, Any]], Any]] = {}
 def _copier(kind: type) -> Callable[[Any, dict[str, Any]], Any]:
     if not _is_plain(kind):
         return lambda old, changes: dataclasses.replace(old, **changes)
-    made: Callable[[Any, dict[str, Any]], Any] = _compiled(
-        kind, "replace", "old, changes", "old.{name}", " for name in changes: setattr(self, name, changes[name])\n"
-    )
+    last = " for name in changes: setattr(self, name, changes[name])\n"
+    made: Callable[[Any, dict[str, Any]], Any] = _compiled(kind, "replace", "old, changes", "old.{name}", last=last)
+    return made
+
+
+def changer(kind: type[Value], *names: str) -> Callable[..., Value]:
+    """Return what copies a `kind` with these fields changed, all of them, at a third of the price of `replace`.
+
+    It is called with the value and the fields by name. Raises TypeError as `builder` does, and for a field that there
+    is not.
+    """
+    if not _is_plain(kind) or not {field.name for field in _fields(kind)}.issuperset(names):
+        raise TypeError(f"{kind.__qualname__} is not a frozen dataclass with slots and plain fields {', '.join(names)}")
+    made: Callable[..., Value] = _compiled(kind, "change", f"old, *, {', '.join(names)}", "old.{name}", names)
     return made
 
 
@@ -64,14 +75,15 @@ def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind) if hasattr(kind, "__dataclass_fields__") else ()
 
 
-def _compiled(kind: Any, name: str, signature: str, source: str, last: str = "") -> Any:
+def _compiled(kind: Any, name: str, signature: str, source: str, given: tuple[str, ...] = (), last: str = "") -> Any:
     fields = _fields(kind)
     twin = type(f"Open{kind.__name__}", (), {"__slots__": kind.__slots__})
     names = {f"default_{field.name}": field.default for field in fields if field.default is not MISSING}
     parameters = [f"{f.name}=default_{f.name}" if f"default_{f.name}" in names else f.name for f in fields]
     # The parts are names of fields and nothing else; dataclasses makes its methods in the same way.
     code = [f"def {name}({signature.format(parameters=', '.join(parameters))}):\n self = new(open_)\n"]
-    code += [f" self.{field.name} = {source.format(name=field.name)}\n" for field in fields]
+    sources = {field.name: source.format(name=field.name) for field in fields} | {name: name for name in given}
+    code += [f" self.{name} = {found}\n" for name, found in sources.items()]
     code += [last, " self.__class__ = frozen\n return self\n"]
     space: dict[str, Any] = {**names, "new": object.__new__, "open_": twin, "frozen": kind}
     exec("".join(code), space)  # noqa: S102 - see above

@@ -9,7 +9,8 @@ from zlib import crc32
 
 from pydantic import ValidationError
 
-from saga._core.cloudevents import CONTENT_TYPE, is_attribute, source_of
+from saga._core.cloudevents import is_attribute, source_of
+from saga._core.common_headers import CONTENT_TYPE
 from saga._core.envelope import Headers, Message
 from saga._core.events import Event
 from saga._core.limits import DEFAULT_LIMITS, Limits, check_outgoing

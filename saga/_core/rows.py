@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 from saga._core.audit import AuditRow
 from saga._core.envelope import Delivery
-from saga._core.frozen import replace
+from saga._core.frozen import changer
 from saga._core.words import GateState, Mark, Priority, Reason, RunKey, RunStatus, UndoStatus
 
 
@@ -121,9 +121,12 @@ class OutboxRow:
     seq: int = 0
 
 
+_numbered = changer(OutboxRow, "seq")
+
+
 def numbered(rows: Sequence[OutboxRow], seqs: Sequence[int]) -> list[OutboxRow]:
     """Return outbox rows with the `seq`s they have been stored under, in the same order."""
-    return [replace(row, seq=seq) for row, seq in zip(rows, seqs, strict=True)]
+    return [_numbered(row, seq=seq) for row, seq in zip(rows, seqs, strict=True)]
 
 
 DeliveryKey = tuple[str, str, str, str]

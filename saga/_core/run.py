@@ -78,7 +78,7 @@ def session_of(door: object) -> SessionTurn:
     if isinstance(door, SessionDoor):
         return door.open_session()
     raise SettingsError(
-        "run.session is there with an engine of SQLAlchemy's only: write "
+        "run.session needs an engine of SQLAlchemy's with PostgreSQL: write "
         "App(…, store=create_async_engine('postgresql+asyncpg://…')), or use run.db, which every store has"
     )
 
@@ -138,7 +138,7 @@ class Run:
 
     @property
     def session(self) -> Any:
-        """Return SQLAlchemy's `AsyncSession` on the open transaction; with an engine as the app's store.
+        """Return SQLAlchemy's `AsyncSession` on the open transaction; with an engine as the app's store, or SQLite.
 
         It is made at its first use, for this handler's turn alone: no other handler sees its objects. When the
         handler returns it is flushed, in the same transaction as the step's own rows, and closed; when it raises,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from time import process_time
 from typing import assert_never
@@ -15,6 +14,7 @@ from saga._core.participant import Meeting
 from saga._core.retry import Again, GiveUp
 from saga._core.rows import Snapshot
 from saga._core.words import GateState, Handles
+from saga._runtime.clock import Timer
 from saga._runtime.context import ServiceContext
 from saga._runtime.ending import end_turn
 from saga._runtime.items import AsideItem, EndItem, PlainItem, StepItem
@@ -62,7 +62,7 @@ class BatchRunner:
         """
         groups: list[list[BatchItem]] = [list(items)] if items else []
         away = 0
-        contended: Counter[int] = Counter()
+        contended: dict[int, int] = {}
         while groups:
             group = groups.pop()
             try:
@@ -78,8 +78,9 @@ class BatchRunner:
                 else:
                     groups.extend(await self._after_contention(group, error, 0))
             except (Contended, Conflict) as error:
-                contended[id(group[0])] += len(group) == 1
-                groups.extend(await self._after_contention(group, error, contended[id(group[0])]))
+                tries = contended.get(id(group[0]), 0) + (len(group) == 1)
+                contended[id(group[0])] = tries
+                groups.extend(await self._after_contention(group, error, tries))
             except StoreUnavailable as error:
                 away += 1
                 log.warning("%s: the database is away, trying again: %s", self._context.service, error)
@@ -99,27 +100,30 @@ class BatchRunner:
         claim = self._claim(items)
         run_ids = [item.run_id for item in items if not isinstance(item, AsideItem | PlainItem)]
         inbox = inbox_keys(items) if context.definition.subscribers else ()
-        began, worked = anyio.current_time(), process_time()
+        timer = Timer()
+        began, worked = timer.now(), process_time()
         left: list[BatchItem] = []
         async with context.store.unit(claim) as unit:
             seen = await unit.read(claim.sagas, run_ids, inbox)
-            writing = Writing(now=seen.now, held=held)
-            with writing.scope:
+            writing = Writing(now=seen.now, held=held, timer=timer, untraced=context.tracer.untraced())
+            with timer.scope:
+                budget_seconds = context.tuning.batch_budget_seconds * context.processor.stretch
                 for position, item in enumerate(items):
-                    if position and anyio.current_time() - began > context.tuning.batch_budget_seconds:
+                    if position and timer.now() - began > budget_seconds:
                         left = items[position:]
                         break
                     await self._one(unit, seen, writing, item)
                 for together in writing.sets.values():
                     await run_set(context, unit, seen, writing, together)
-            if writing.scope.cancelled_caught:
+            if timer.scope.cancelled_caught:
                 # Whatever came after the handler that was late has not run: nothing of this may be committed.
                 raise TimeoutError("a handler has let out the cancellation that its own timeout was")
             seqs = await unit.write(writing.changes())
         after_commit(context, self._pending, writing, seqs)
-        self._learn(anyio.current_time() - began, process_time() - worked, len(items) - len(left))
+        seconds = timer.now() - began
+        self._learn(seconds, process_time() - worked, len(items) - len(left))
         if is_asked(context.meter):
-            tell_batch(context, items[: len(items) - len(left)], writing, anyio.current_time() - began)
+            tell_batch(context, items[: len(items) - len(left)], writing, seconds)
         return left
 
     def _learn(self, seconds: float, cpu_seconds: float, handled: int) -> None:
@@ -131,6 +135,10 @@ class BatchRunner:
         if item.row is not None:
             writing.used_rows.append(item.row)
         match item:
+            case StepItem(step=step) if step.handles is Handles.BATCH:
+                writing.sets.setdefault((step.saga, step.version, step.name), []).append(item)
+            case StepItem():
+                await meet_step(self._context, self._pending, unit, seen, writing, item)
             case AsideItem():
                 if item.day is not None:
                     put_plain_aside(self._context, seen, writing, item, item.day)
@@ -141,12 +149,10 @@ class BatchRunner:
                     return
                 writing.put_aside(self._context, item)
             case EndItem():
+                writing.timer.rest()
                 await self._end(unit, seen, writing, item)
-            case StepItem(step=step) if step.handles is Handles.BATCH:
-                writing.sets.setdefault((step.saga, step.version, step.name), []).append(item)
-            case StepItem():
-                await meet_step(self._context, self._pending, unit, seen, writing, item)
             case PlainItem():
+                writing.timer.rest()
                 await meet_plain(self._context, unit, seen, writing, item)
             case _:
                 assert_never(item)
@@ -207,7 +213,10 @@ class BatchRunner:
             rolled_back(trouble.span, trouble)
             self.batch_size = self.batch_size.after_contention()
             return [[trouble.item], [item for item in group if item is not trouble.item]]
-        await self._give_up_for_good(trouble)
+        try:
+            await self._give_up_for_good(trouble)
+        finally:
+            rolled_back(trouble.span, trouble)  # where nothing has come of it, and it is done again
         return []
 
     async def _after_set(self, group: list[BatchItem], trouble: SetTrouble) -> list[list[BatchItem]]:

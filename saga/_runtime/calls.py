@@ -31,7 +31,7 @@ from saga._core.doubt import (
     question,
 )
 from saga._core.events import Event
-from saga._core.participant import Turn, compensated, compensation_raised
+from saga._core.participant import Turn, compensated
 from saga._core.plan import Topology
 from saga._core.rows import RunRow, Snapshot, TakenRun
 from saga._core.run import Run
@@ -39,7 +39,7 @@ from saga._core.step import NotFound
 from saga._core.words import Effects, Part
 from saga._runtime.asking import Heard, ask, below, memory_of
 from saga._runtime.beating import Hold
-from saga._runtime.compensating import Decide, RecordedRaised, around, compensation, given_up, of_recorded
+from saga._runtime.compensating import Decide, RecordedRaised, around, compensation, failing, given_up, of_recorded
 from saga._runtime.context import ServiceContext
 from saga._runtime.failing import following
 from saga._runtime.handlers import (
@@ -56,7 +56,7 @@ from saga._runtime.tracing import undoing
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.turns import write_turn
 from saga.errors import Conflict, Contended, StoreUnavailable
-from saga.ports import Claim, Lock, SpanKind, UnitOfWork
+from saga.ports import Claim, Lock, Span, SpanKind, UnitOfWork
 
 log = logging.getLogger("saga")
 
@@ -225,30 +225,23 @@ class Caller:
 
                 await self._store(topology, run, succeed)
             except HandlerTrouble as trouble:
-                span.hold()
                 self._called(run, CallOutcome.FAILED)
-                judged_call(span, await self._store(topology, run, self._failing(step, trouble)), trouble.error, tried)
+                await self._store_failure(topology, step, run, trouble, span, tried)
             except Exception as error:
                 if not is_broken(error):
                     raise
-                span.hold()
-                failing = self._failing(step, around(step, run, error))
-                judged_call(span, await self._store(topology, run, failing), error, tried)
+                await self._store_failure(topology, step, run, around(step, run, error), span, tried)
 
-    def _failing(self, step: StepDefinition, trouble: HandlerTrouble) -> Decide:
-        undo = step.compensation
-        assert undo is not None
-
-        async def fail(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
-            del unit
-            what, text = f"compensation of {current.step}", str(trouble)
-            first_at = current.first_called_at or seen.now
-            after = following(
-                self._context, undo, current, trouble.error, first_at=first_at, now=seen.now, what=what, text=text
-            )
-            return compensation_raised(current, text, attempts=after.attempts, retry_at=after.retry_at)
-
-        return fail
+    async def _store_failure(
+        self, topology: Topology, step: StepDefinition, run: RunRow, trouble: HandlerTrouble, span: Span, tried: int
+    ) -> None:
+        """Store that a compensation has failed, and say in its span what follows."""
+        span.hold()
+        stored: Stored | None = None
+        try:
+            stored = await self._store(topology, run, failing(self._context, step, trouble))
+        finally:
+            judged_call(span, stored, trouble.error, tried)
 
     # --- storing -----------------------------------------------------------------------------------------------
 

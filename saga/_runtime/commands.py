@@ -23,7 +23,7 @@ from saga._runtime.handlers import call_compensation, is_broken, raise_if_store
 from saga._runtime.items import CommandItem
 from saga._runtime.publishing import publishing_of
 from saga._runtime.telling import taking, tell_run
-from saga._runtime.tracing import NO_SPAN, came_of, undoing
+from saga._runtime.tracing import NO_SPAN, came_of, rolled_back, undoing
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.turns import write_turn
 from saga.errors import Gone, StoreError
@@ -45,28 +45,32 @@ class CommandRunner:
         """Return once the command's effect and its reply are committed; waits as long as the database is away."""
         failures = 0
         failed: HandlerTrouble | None = None
-        while True:
-            try:
-                await self._transact(item, failed)
-            except HandlerTrouble as trouble:
-                failed = trouble
-            except Gone:
-                # The row that the command came from: another replica, or a commit without an answer, has obeyed it.
-                return
-            except StoreError as error:
-                failures += 1
-                if is_broken(error) and failed is None:
+        try:
+            while True:
+                try:
+                    await self._transact(item, failed)
+                except HandlerTrouble as trouble:
+                    failed = trouble
+                except Gone:
+                    # The row that the command came from: another replica, or a commit without an answer, has obeyed it.
+                    return
+                except StoreError as error:
+                    failures += 1
+                    if is_broken(error) and failed is None:
+                        failed = HandlerTrouble(error)
+                        continue
+                    log.info("%s: command tried again: %s", self._context.service, error)
+                    await anyio.sleep(min(PAUSE_CAP_SECONDS, 0.05 * 2.0**failures) * self._context.rng.random())
+                except Exception as error:
+                    if failed is not None:
+                        raise
+                    # A constraint that is looked at only at COMMIT, most likely: what was written is the handler's.
                     failed = HandlerTrouble(error)
-                    continue
-                log.info("%s: command tried again: %s", self._context.service, error)
-                await anyio.sleep(min(PAUSE_CAP_SECONDS, 0.05 * 2.0**failures) * self._context.rng.random())
-            except Exception as error:
-                if failed is not None:
-                    raise
-                # A constraint that is looked at only at COMMIT, most likely: what was written is the handler's.
-                failed = HandlerTrouble(error)
-            else:
-                return
+                else:
+                    return
+        finally:
+            if failed is not None:
+                rolled_back(failed.span, failed.error)  # where nothing has come of it, and it is done again
 
     async def _transact(self, item: CommandItem, failed: HandlerTrouble | None) -> None:
         context = self._context

@@ -8,6 +8,8 @@ from contextlib import suppress
 from saga._core.definition import StepDefinition
 from saga._core.participant import Turn, compensation_raised
 from saga._core.rows import RunRow, Snapshot
+from saga._runtime.context import ServiceContext
+from saga._runtime.failing import following
 from saga._runtime.handlers import call_compensation, is_broken
 from saga._runtime.inputs import inputs_of_run, result_of_run
 from saga._runtime.publishing import Publishing
@@ -53,6 +55,21 @@ async def compensation(
         await call_compensation(step, run, unit, outgoing)
     except Exception as error:
         raise _trouble(error) from error
+
+
+def failing(context: ServiceContext, step: StepDefinition, trouble: HandlerTrouble) -> Decide:
+    """Store that a compensation has raised, and when it is tried again."""
+    undo = step.compensation
+    assert undo is not None
+
+    async def fail(unit: UnitOfWork, seen: Snapshot, current: RunRow) -> Turn:
+        del unit
+        what, text = f"compensation of {current.step}", str(trouble)
+        first_at = current.first_called_at or seen.now
+        after = following(context, undo, current, trouble.error, first_at=first_at, now=seen.now, what=what, text=text)
+        return compensation_raised(current, text, attempts=after.attempts, retry_at=after.retry_at)
+
+    return fail
 
 
 def given_up(reason: str) -> Decide:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from saga._core.definition import ServiceDefinition, StartDefinition, StepDefinition
+from saga._core.definition import ServiceDefinition, StartDefinition, StepDefinition, TurnDown
 from saga._core.events import Refusal
 from saga._core.inbox import INBOX_DAYS
 from saga._core.limits import Limits
@@ -18,6 +18,7 @@ from saga._runtime.fleet import Fleet
 from saga._runtime.handlers import call_within
 from saga._runtime.metering import NullMeter
 from saga._runtime.planbook import PlanBook
+from saga._runtime.processor import Processor
 from saga._runtime.routes import Routes
 from saga._runtime.throttle import Throttle, throttles_of
 from saga._runtime.timing import CallWithin, Stopwatch
@@ -82,11 +83,13 @@ class ServiceContext:
     said: set[str] = field(default_factory=set[str])
     routes: Routes = field(default_factory=Routes)
     caps: RowCapWatch = field(default_factory=RowCapWatch)
+    processor: Processor = field(default_factory=Processor)
     meter: Meter = field(default_factory=NullMeter)
     broker: str = "kafka"
     stopwatch: Stopwatch | None = None
     call: CallWithin = call_within
     sagas: Mapping[str, str] = field(init=False)
+    turning_down: frozenset[tuple[str, int]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Index the definition."""
@@ -94,6 +97,8 @@ class ServiceContext:
         self.fleet.watch(self.service, tuple(self.throttles.values()))
         self.steps = {_versioned(step.saga, step.version, step.name): step for step in self.definition.steps}
         self.starts = {(start.saga, start.version): start for start in self.definition.starts}
+        sagas = self.definition.sagas
+        self.turning_down = frozenset((saga.name, saga.version) for saga in sagas if saga.turn_down is TurnDown.EARLY)
         self.sagas = {step.name: step.saga for step in self.definition.steps}
 
     @property

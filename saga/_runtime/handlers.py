@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from math import inf
 from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
+from pydantic import BaseModel
 
 from saga._core.answers import Emitted, Refused
 from saga._core.definition import Binding, Bindings, Handler, StepDefinition
 from saga._core.events import Event, Refusal
+from saga._core.frozen import builder
 from saga._core.gathering import array_of
 from saga._core.ids import idempotency_key
 from saga._core.limits import DEFAULT_LIMITS, Limits
 from saga._core.rows import RunRow
 from saga._core.run import Database, Door, Outgoing, Run, SessionTurn, session_of
 from saga._core.words import UndoStatus
+from saga._runtime.clock import Timer
 from saga._runtime.inputs import inputs_of_run, result_of_run
 from saga._runtime.trouble import HandlerTrouble
 from saga.errors import Conflict, Contended, DeclarationError, StoreError, StoreUnavailable, TooLarge
 from saga.ports import UnitOfWork
 
+_emitted = builder(Emitted)
+_DUMP = BaseModel.model_dump_json
 END_TIMEOUT_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 
@@ -54,26 +58,28 @@ async def call(
     `run.db` is taken away when the call is over; a session the handler has used is written before, and closed.
     Cancellation passes through.
     """
-    with anyio.CancelScope() as scope:
-        return await call_within(scope, handler, bindings, values, run, timeout_seconds)
+    timer = Timer()
+    with timer.scope:
+        return await call_within(timer, handler, bindings, values, run, timeout_seconds)
 
 
 async def call_within(
-    scope: anyio.CancelScope,
+    timer: Timer,
     handler: Handler,
     bindings: Bindings,
     values: Mapping[Binding | int, Any],
     run: Run,
     timeout_seconds: float,
 ) -> Any:
-    """Call a handler as `call` does, inside a scope that serves one call after another.
+    """Call a handler as `call` does, inside the scope of a timer that serves one call after another.
 
-    The timeout is the scope's deadline while the call lasts; once it has passed the scope must be left.
+    Its deadline stays set when the call is over.
     """
+    scope = timer.scope
     arguments = [run if binding is Binding.RUN else values[binding] for binding in bindings]
     watched = WatchedDoor(run.door) if run.door is not None else None
     run.door = watched
-    scope.deadline = anyio.current_time() + timeout_seconds
+    timer.wind(timeout_seconds)
     try:
         returned = await handler(*arguments)
         if run.turn is not None:
@@ -97,9 +103,8 @@ async def call_within(
         if not scope.cancel_called:
             raise
     finally:
-        scope.deadline = inf
         run.end_turn()
-        await _close(run.turn)
+        await _close(run.turn, timer)
     raise HandlerTrouble(TimeoutError(f"no answer within {timeout_seconds:g} s"), _met_by(watched))
 
 
@@ -114,8 +119,9 @@ def _met_by(watched: WatchedDoor | None) -> StoreError | None:
     return watched.met if watched is not None else None
 
 
-async def _close(turn: SessionTurn | None) -> None:
+async def _close(turn: SessionTurn | None, timer: Timer) -> None:
     if turn is not None:
+        timer.rest()
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             await turn.close()
 
@@ -199,7 +205,7 @@ def answer_in(result: Any, step: StepDefinition, limits: Limits) -> tuple[Result
     value = cast("Event | Refusal", result)
     kind = type(value)
     if kind is not step.fan_out and kind in step.emits:
-        return value, Emitted(type=kind.wire_type, payload=_payload_in(value, step, limits))
+        return value, _emitted(type=kind.wire_type, payload=_payload_in(value, step, limits))
     if kind in step.refuses:
         return value, Refused(type=kind.wire_type, payload=_payload_in(value, step, limits))
     kinds = (*(event for event in step.emits if event is not step.fan_out), *step.refuses)
@@ -251,6 +257,8 @@ def _payload_in(result: Event | Refusal, step: StepDefinition, limits: Limits) -
 
 def payload_of(value: Event | Refusal) -> bytes:
     """Return the JSON of an event or refusal as UTF-8."""
+    if (kind := type(value)).model_dump_json is _DUMP:  # as it does it itself, without a text in between
+        return kind.__pydantic_serializer__.to_json(value, by_alias=True)
     return value.model_dump_json(by_alias=True).encode()
 
 

@@ -9,7 +9,7 @@ from saga._core.bodies import Outcome
 from saga._core.definition import StartDefinition, StepDefinition, SubscriberDefinition
 from saga._core.envelope import Delivery, Envelope
 from saga._core.events import Event
-from saga._core.gathering import cause_of, run_branch
+from saga._core.gathering import cause_of
 from saga._core.inbox import message_name
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import DeliveryRow, RunId
@@ -21,7 +21,8 @@ from saga._core.words import Reason, RunKey
 class StepItem:
     """Be one event for one step; `row` is set when it comes from a waiting delivery.
 
-    `event` is None where a fan-out over nothing lets its gather go on.
+    `event` is None where a fan-out over nothing lets its gather go on. `run_id` is the primary key of the run that the
+    event leads to.
     """
 
     envelope: Envelope
@@ -31,16 +32,15 @@ class StepItem:
     plan_step: PlanStep
     step: StepDefinition
     event: Event | None
-
-    @property
-    def run_id(self) -> RunId:
-        """Return the primary key of the run this event leads to."""
-        return (self.envelope.saga_id, self.step.name, run_branch(self.plan_step, self.envelope.branch))
+    run_id: RunId
 
     @property
     def cause(self) -> RunKey:
         """Return the run that emitted the event."""
-        return cause_of(self.topology, self.envelope.step, self.envelope.branch, self.envelope.type)
+        envelope = self.envelope
+        if not envelope.branch:
+            return RunKey(envelope.step)
+        return cause_of(self.topology, envelope.step, envelope.branch, envelope.type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

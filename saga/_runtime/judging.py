@@ -12,7 +12,7 @@ from saga._core.retry import Again, GiveUp
 from saga._core.rows import RunRow
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import EndItem, PlainItem, StepItem
-from saga._runtime.tracing import NO_SPAN, came_of
+from saga._runtime.tracing import NO_SPAN, came_of, rolled_back
 from saga._runtime.trouble import HandlerTrouble
 from saga.ports import Span
 
@@ -48,9 +48,12 @@ def traced(run: RunRow, span: Span) -> RunRow:
 
 
 def judged_call(span: Span, stored: Stored | None, error: BaseException | None, attempt: int) -> None:
-    """End the span of a call, with what has been decided about an attempt that failed."""
-    if stored is None or error is None:
+    """End the span of a call, with what has been decided about an attempt that failed; if nothing, it is done again."""
+    if error is None:
         span.end()
+        return
+    if stored is None:
+        rolled_back(span, error)
         return
     turn, now = stored
     # What is to be asked again has a time for it; otherwise it has ended, or a person has to end it.

@@ -40,15 +40,19 @@ class Locking:
         message_id: str,
         expires_at: datetime,
         poll_seconds: Callable[[], float],
+        before: int | None = None,
     ) -> None:
-        """Take entities in `unit` for a saga until it expires; `poll_seconds` draws when to look again unasked."""
+        """Take entities in `unit` for a saga until it expires; `poll_seconds` draws when to look again unasked.
+
+        `before` is how much had been written when the step began, None when it begins now.
+        """
         self._unit = unit
         self._saga_id = saga_id
         self._step = step
         self._message_id = message_id
         self._expires_at = expires_at
         self._poll_seconds = poll_seconds
-        self._before = unit.writes
+        self._before = unit.writes if before is None else before
         self._taken = 0
         self._waits: LockWaits | None = None
         self._met: StoreError | None = None
@@ -107,8 +111,8 @@ class Locking:
             raise LockWaits(self._waits.request, self._waits.verdict, self.changes)
 
 
-def locking_of(context: ServiceContext, unit: UnitOfWork, item: StepItem, expires_at: datetime) -> Locking:
-    """Return the door for an item's turn."""
+def locking_of(context: ServiceContext, unit: UnitOfWork, item: StepItem, expires_at: datetime, before: int) -> Locking:
+    """Return the door for an item's turn; `before` is how much had been written when it began."""
     return Locking(
         unit,
         saga_id=item.envelope.saga_id,
@@ -116,6 +120,7 @@ def locking_of(context: ServiceContext, unit: UnitOfWork, item: StepItem, expire
         message_id=item.envelope.id,
         expires_at=expires_at,
         poll_seconds=lambda: poll_seconds(context),
+        before=before,
     )
 
 

@@ -11,7 +11,6 @@ import anyio
 
 from saga._core.answers import failed
 from saga._core.budget import History, turned_down
-from saga._core.definition import TurnDown
 from saga._core.envelope import Message
 from saga._core.paces import encode_pace, pace_key, pace_of
 from saga._core.rows import RunRow
@@ -47,11 +46,9 @@ def turned_down_early(context: ServiceContext, item: StepItem, run: RunRow, now:
     Only of a saga that says `turn_down=EARLY`, and only what can be undone: the others have to be tried.
     """
     plan = item.topology.plan
-    wanted = any(
-        saga.turn_down is TurnDown.EARLY and (saga.name, saga.version) == (plan.saga, plan.version)
-        for saga in context.definition.sagas
-    )
-    if not wanted or item.step.kind is not StepKind.STEP:
+    if not context.turning_down or (plan.saga, plan.version) not in context.turning_down:
+        return None
+    if item.step.kind is not StepKind.STEP:
         return None
     reason = turned_down(item.topology, run.step, context.plans.paces(plan.hash, now), run.expires_at, now)
     if not reason:

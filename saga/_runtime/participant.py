@@ -13,6 +13,7 @@ from saga._core.rows import DeliveryRow
 from saga._core.topics import OUTCOMES, commands_topic, events_topic, in_lane, is_urgent
 from saga._core.words import Priority, Takes
 from saga._runtime.batch import BatchItem, BatchRunner
+from saga._runtime.clock import loop_clock
 from saga._runtime.commands import CommandRunner
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import CommandItem, Item
@@ -21,6 +22,7 @@ from saga._runtime.presence import Presence
 from saga._runtime.sorting import buried, items_of
 from saga._runtime.supervise import supervised
 from saga._runtime.telling import tell_read
+from saga._runtime.trouble import said_of, unquoted
 from saga.errors import Revoked, TransportUnavailable
 from saga.ports import GroupSpec, Subscription, TopicPartition, Transport
 
@@ -44,7 +46,7 @@ class Participant:
         self.pending = PendingWork(context)
         self._batches = BatchRunner(context, self.pending)
         self._commands = CommandRunner(context)
-        self._busy = anyio.Lock()
+        self._busy = anyio.Lock(fast_acquire=True)
         self._finished: dict[TopicPartition, int] = {}
         self._revoked: frozenset[TopicPartition] = frozenset()
         self._committed_at = 0.0
@@ -105,21 +107,32 @@ class Participant:
                 if self._finished:
                     timeout = min(timeout, self._context.tuning.commit_every_seconds)
                 deliveries = await subscription.fetch(limit, timeout)
-                began = anyio.current_time()
-                async with self._busy:
-                    mine = [d for d in deliveries if _place(d) not in self._revoked]
-                    tell_read(self._context, mine)
-                    await self.handle([(delivery, None) for delivery in mine])
-                    for delivery in mine:
-                        self._finished[_place(delivery)] = delivery.offset + 1
-                await self._commit(subscription)
-                if 0 < len(deliveries) < limit:
-                    await anyio.sleep(pause_after(anyio.current_time() - began))
+                if deliveries:
+                    await self._take(subscription, deliveries, limit)
+                else:
+                    await self._commit(subscription)
                 if len(self._context.plans.plans()) != known:
                     known = len(self._context.plans.plans())
                     if self.group != group:
                         break
             await self._commit(subscription, at_once=True)
+
+    async def _take(self, subscription: Subscription, deliveries: Sequence[Delivery], limit: int) -> None:
+        async with self._context.processor.turn() as waited:
+            if waited and len(deliveries) < limit:
+                deliveries = [*deliveries, *await subscription.fetch(limit - len(deliveries), 0.0)]
+            now = loop_clock()
+            began = now()
+            async with self._busy:
+                mine = [d for d in deliveries if _place(d) not in self._revoked] if self._revoked else deliveries
+                tell_read(self._context, mine)
+                await self.handle([(delivery, None) for delivery in mine])
+                reached = {(delivery.topic, delivery.partition): delivery.offset + 1 for delivery in mine}
+                for (topic, partition), offset in reached.items():
+                    self._finished[TopicPartition(topic=topic, partition=partition)] = offset
+        await self._commit(subscription)
+        if len(deliveries) < limit:
+            await anyio.sleep(pause_after(now() - began))
 
     async def _assigned(self, partitions: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         self._revoked -= partitions
@@ -140,11 +153,13 @@ class Participant:
             self._finished.pop(place, None)
 
     async def _commit(self, subscription: Subscription, *, at_once: bool = False) -> None:
-        due = anyio.current_time() - self._committed_at >= self._context.tuning.commit_every_seconds
-        if not self._finished or not (due or at_once):
+        if not self._finished:
+            return
+        now = anyio.current_time()
+        if not at_once and now - self._committed_at < self._context.tuning.commit_every_seconds:
             return
         finished, self._finished = self._finished, {}
-        self._committed_at = anyio.current_time()
+        self._committed_at = now
         try:
             await subscription.commit(finished)
         except Revoked as error:
@@ -171,29 +186,28 @@ class Participant:
 
     async def handle(self, deliveries: Sequence[tuple[Delivery, DeliveryRow | None]]) -> None:
         """Finish deliveries, those of urgent sagas first: events and outcomes in batches, then commands one by one."""
-        for urgent in (True, False):
-            lane = [each for each in deliveries if is_urgent(each[0].topic) is urgent]
-            if lane:
-                await self._handle(lane)
+        urgent = {topic for topic in {delivery.topic for delivery, _ in deliveries} if is_urgent(topic)}
+        if urgent:
+            await self._handle([each for each in deliveries if each[0].topic in urgent])
+            deliveries = [each for each in deliveries if each[0].topic not in urgent]
+        if deliveries:
+            await self._handle(deliveries)
 
     async def _handle(self, deliveries: Sequence[tuple[Delivery, DeliveryRow | None]]) -> None:
         name = self._context.service
+        context = self._context
         items: list[Item] = []
         for delivery, row in deliveries:
-            items.extend(items_of(self._context, delivery, row))
-        batch: list[BatchItem] = []
-        commands: list[CommandItem] = []
-        for item in items:
-            if isinstance(item, CommandItem):
-                commands.append(item)
-            else:
-                batch.append(item)
-        await self._settle(batch)
+            items += items_of(context, delivery, row)
+        commands = [item for item in items if isinstance(item, CommandItem)]
+        await self._settle([item for item in items if not isinstance(item, CommandItem)])
         for command in commands:
             try:
                 await self._commands.obey(command)
             except Exception as error:  # never a fault of the partition: it goes on
-                log.exception("%s: a command for saga %s becomes a dead letter", name, command.envelope.saga_id)
+                letter = "%s: a command for saga %s becomes a dead letter: %s"
+                told, shows = said_of(error), unquoted(error)
+                log.error(letter, name, command.envelope.saga_id, told, exc_info=shows)  # noqa: TRY400 - no rows
                 await self._batches.settle([buried(self._context, command, error)])
 
     async def _settle(self, batch: Sequence[BatchItem]) -> None:

@@ -19,6 +19,7 @@ from saga._runtime.calls import Caller
 from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import is_asked_to_stop
 from saga._runtime.tokens import Tokens, run_id
+from saga._runtime.trouble import said_of, unquoted
 from saga.errors import Conflict, Contended, SagaError, StoreError
 from saga.ports import Claim
 
@@ -150,13 +151,15 @@ class PendingWork:
                 await self._caller.perform(hold)
         except SagaError as error:
             log.warning("%s of %s is asked again: %s", run.step, run.saga_id, error)
-        except Exception:  # the top of a piece of work: its row stays leased and is taken over
-            log.exception("%s of %s went wrong inside saga; it is asked again", run.step, run.saga_id)
-        except anyio.get_cancelled_exc_class():
+        except Exception as error:  # the top of a piece of work: its row stays leased and is taken over
+            wrong = "%s of %s went wrong inside saga; it is asked again: %s"
+            log.error(wrong, run.step, run.saga_id, said_of(error), exc_info=unquoted(error))  # noqa: TRY400 - no rows
+        except anyio.get_cancelled_exc_class() as error:
             await anyio.lowlevel.checkpoint_if_cancelled()
             if is_asked_to_stop():
                 raise
-            log.exception("%s of %s met a cancellation nobody asked for; it is asked again", run.step, run.saga_id)
+            stray = "%s of %s met a cancellation nobody asked for; it is asked again"
+            log.error(stray, run.step, run.saga_id, exc_info=unquoted(error))  # noqa: TRY400 - no rows
         finally:
             self._heart.let_go(hold)
             self._tokens.ended(run)
@@ -188,7 +191,7 @@ class PendingWork:
             except (Contended, Conflict):
                 continue
             except Exception as error:  # noqa: BLE001 - nothing is lost
-                log.warning("%s: %d runs wait for their lease to pass: %s", context.service, len(holds), error)
+                log.warning("%s: %d runs wait for their lease to pass: %s", context.service, len(holds), said_of(error))
             else:
                 context.count("given_back")
             return

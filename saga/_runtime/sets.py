@@ -98,7 +98,7 @@ async def _results(
     lead = Run(saga_id="", step=step.name, door=unit)
     values: dict[Binding | int, Any] = {Binding.INPUT: events}
     try:
-        raw = await context.call(writing.scope, handler, step.bindings, values, lead, step.timeout_seconds)
+        raw = await context.call(writing.timer, handler, step.bindings, values, lead, step.timeout_seconds)
         return _one_each(raw, len(items), step.name)
     except HandlerTrouble as trouble:
         raise_if_store(trouble)

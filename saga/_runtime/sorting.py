@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from saga._core.cloudevents import decode
 from saga._core.commands import decode_command
 from saga._core.envelope import Delivery, Envelope
 from saga._core.frozen import builder
+from saga._core.gathering import run_branch
 from saga._core.intake import Bury, Obey, Park, React, Settle, Skip, sort_message
 from saga._core.plan import Topology
 from saga._core.records import decode_outcome
@@ -25,15 +26,15 @@ from saga._runtime.inputs import input_class, read_input
 from saga._runtime.items import AsideItem, CommandItem, EndItem, Item, PlainItem, StepItem
 from saga._runtime.routes import Route
 from saga._runtime.subscribers import buried_plain, plain_items
-from saga._runtime.trouble import HandlerTrouble, misfit_text
+from saga._runtime.trouble import HandlerTrouble, misfit_text, said_of
 from saga.errors import Undecodable
 
 log = logging.getLogger("saga")
 _step_item = builder(StepItem)
 
 
-def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | None) -> Iterator[Item]:
-    """Yield what a delivery asks of the service; nothing when nobody here reacts.
+def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | None) -> Iterable[Item]:
+    """Return what a delivery asks of the service; nothing when nobody here reacts.
 
     Never raises for what is in the message: what cannot be read becomes a dead letter with its raw
     bytes, what cannot be handled by this replica is parked.
@@ -41,16 +42,20 @@ def items_of(context: ServiceContext, delivery: Delivery, row: DeliveryRow | Non
     try:
         envelope = decode(delivery, context.limits)
     except Undecodable as error:
-        yield _dead(context, delivery, row, None, str(error))
-        return
+        return (_dead(context, delivery, row, None, str(error)),)
+    route = context.routes.find(envelope, delivery.topic) if row is None and envelope.saga_id else None
+    if route is not None:
+        return _along(context, envelope, delivery, route)
+    return _unrouted(context, envelope, delivery, row)
+
+
+def _unrouted(
+    context: ServiceContext, envelope: Envelope, delivery: Delivery, row: DeliveryRow | None
+) -> Iterator[Item]:
     if not envelope.saga_id and envelope.kind is Kind.EVENT:
         yield from plain_items(context, envelope, delivery, row)
         return
-    route = context.routes.find(envelope, delivery.topic) if row is None else None
-    if route is not None:
-        yield from _along(context, envelope, delivery, route)
-    else:
-        yield from _sorted(context, envelope, delivery, row)
+    yield from _sorted(context, envelope, delivery, row)
 
 
 def _sorted(context: ServiceContext, envelope: Envelope, delivery: Delivery, row: DeliveryRow | None) -> Iterator[Item]:
@@ -71,7 +76,7 @@ def _sorted(context: ServiceContext, envelope: Envelope, delivery: Delivery, row
         case Skip():
             context.count("skipped")
             if row is not None:
-                yield _forget(context, row)
+                yield _forget(row)
         case Park():
             yield _parked(context, envelope, delivery, row, verdict.reason, verdict.steps)
         case Bury(reason=reason):
@@ -161,34 +166,38 @@ def _reacting(
         wanted = [(step, input_class(step, envelope.type)) for step in steps]
         context.routes.learn(envelope, delivery.topic, topology, wanted)
     for step, event in zip(steps, events, strict=True):
+        plan_step = topology.steps[step.name]
         yield _step_item(
             envelope=envelope,
             delivery=delivery,
             row=row,
             topology=topology,
-            plan_step=topology.steps[step.name],
-            step=step,
-            event=event,
-        )
-
-
-def _along(context: ServiceContext, envelope: Envelope, delivery: Delivery, route: Route) -> Iterator[Item]:
-    """Yield the steps of an event like others before it."""
-    try:
-        events = [wanted.model_validate_json(envelope.payload) for _, _, wanted in route.steps]
-    except ValidationError as error:
-        yield _unread(context, delivery, None, envelope, error)
-        return
-    for (plan_step, step, _), event in zip(route.steps, events, strict=True):
-        yield _step_item(
-            envelope=envelope,
-            delivery=delivery,
-            row=None,
-            topology=route.topology,
             plan_step=plan_step,
             step=step,
             event=event,
+            run_id=(envelope.saga_id, step.name, run_branch(plan_step, envelope.branch)),
         )
+
+
+def _along(context: ServiceContext, envelope: Envelope, delivery: Delivery, route: Route) -> Iterable[Item]:
+    """Return the steps of an event like others before it."""
+    payload, saga_id, branch = envelope.payload, envelope.saga_id, envelope.branch
+    try:
+        return [
+            _step_item(
+                envelope=envelope,
+                delivery=delivery,
+                row=None,
+                topology=route.topology,
+                plan_step=plan_step,
+                step=step,
+                event=wanted.model_validate_json(payload),
+                run_id=(saga_id, step.name, run_branch(plan_step, branch) if branch else ""),
+            )
+            for plan_step, step, wanted in route.steps
+        ]
+    except ValidationError as error:
+        return (_unread(context, delivery, None, envelope, error),)
 
 
 def _parked(
@@ -279,9 +288,7 @@ def _unread(
 def buried(context: ServiceContext, item: StepItem | EndItem | CommandItem | PlainItem, error: Exception) -> AsideItem:
     """Return the item as a dead letter: not even its failure could be written."""
     # A trouble begins with the name of what it carries, and hides what is marked in its text.
-    name, text = type(error).__name__, str(error)
-    if isinstance(error, HandlerTrouble):
-        name, _, text = text.partition(": ")
+    name, _, text = (str(error) if isinstance(error, HandlerTrouble) else said_of(error)).partition(": ")
     reason = f"{name} inside saga: {text}"
     if isinstance(item, PlainItem):
         return buried_plain(context, item, reason)
@@ -289,6 +296,5 @@ def buried(context: ServiceContext, item: StepItem | EndItem | CommandItem | Pla
     return _dead(context, item.delivery, item.row, item.envelope, reason, step)
 
 
-def _forget(context: ServiceContext, row: DeliveryRow) -> AsideItem:
-    del context
+def _forget(row: DeliveryRow) -> AsideItem:
     return AsideItem(delivery=row.raw, row=row, reason=None)

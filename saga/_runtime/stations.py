@@ -40,13 +40,14 @@ def topic_specs(services: Sequence[ServiceDefinition], plans: Sequence[Plan], pa
 async def run_user_migrations(store: ParticipantStore, service: ServiceDefinition) -> None:
     """Run the service's SQL files in name order, each once and in a transaction of its own.
 
-    For demos, development and tests. Statements end with a semicolon at the end of a line. Raises
-    SettingsError when the folder does not exist.
+    Statements end with a semicolon at the end of a line. Where all have been applied nothing is written, so a user that
+    may make no tables will do. Raises SettingsError when the folder does not exist, or for a missing privilege.
     """
-    for name, text in _files(service):
+    pending = await pending_user_migrations(store, service)
+    for name, text in ((name, text) for name, text in _files(service) if name in pending):
         claim = Claim(service=service.name, sagas=("migrations",), lock=Lock.EXCLUSIVE)
         async with store.unit(claim) as unit:
-            await unit.db.execute(APPLIED)
+            await _make_table(unit, service)
             known = await unit.db.fetch_one(
                 "select name from saga_user_migration where service = $1 and name = $2",
                 service.name,
@@ -68,7 +69,7 @@ def user_migrations(service: ServiceDefinition) -> tuple[str, ...]:
 async def pending_user_migrations(store: ParticipantStore, service: ServiceDefinition) -> tuple[str, ...]:
     """Return the names of the service's SQL files that this database has not had, in their order; changes nothing.
 
-    saga's own tables must be there. Raises SettingsError when the folder does not exist, GrantMissing.
+    saga's own tables must be there. Raises SettingsError when the folder does not exist, or for a missing privilege.
     """
     files = _files(service)
     if not files:
@@ -81,8 +82,11 @@ async def pending_user_migrations(store: ParticipantStore, service: ServiceDefin
             known = {row["name"] for row in rows}
     except StoreError:
         raise
-    except Exception as error:  # a driver's own: no file has ever been applied here
-        if not _is_missing_table(error):
+    except Exception as error:  # a driver's own
+        if _is_denied(error):
+            grant = "GRANT SELECT ON saga_user_migration TO the user of this service"
+            raise SettingsError(f"{service.name}: {error}: let the owner of that table run {grant}") from error
+        if not _is_missing_table(error):  # else no file has ever been applied here
             raise
     return tuple(name for name, _ in files if name not in known)
 
@@ -99,6 +103,21 @@ async def check_user_migrations(store: ParticipantStore, services: Sequence[Serv
 
 def _is_missing_table(error: BaseException) -> bool:
     return getattr(error, "sqlstate", "") == "42P01" or "no such table: saga_user_migration" in str(error)
+
+
+def _is_denied(error: BaseException) -> bool:
+    return getattr(error, "sqlstate", "") == "42501"
+
+
+async def _make_table(unit: UnitOfWork, service: ServiceDefinition) -> None:
+    """Make the table that remembers what was applied; it lies where the service's own tables do."""
+    try:
+        await unit.db.execute(APPLIED)
+    except Exception as error:
+        if not _is_denied(error):
+            raise
+        mend = "run `saga db upgrade TARGET --store URL` as a user who may make tables there (GRANT CREATE ON SCHEMA …)"
+        raise SettingsError(f"{service.name}: {service.migrations} cannot be applied: {error}: {mend}") from error
 
 
 async def _run(unit: UnitOfWork, service: ServiceDefinition, name: str, statement: str) -> None:

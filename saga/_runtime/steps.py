@@ -11,7 +11,7 @@ from saga._core.answers import concluded
 from saga._core.budget import deadline_of
 from saga._core.definition import Binding
 from saga._core.events import Refusal
-from saga._core.frozen import replace
+from saga._core.frozen import builder, replace
 from saga._core.gathering import Received, gather, is_gathered
 from saga._core.ids import idempotency_key
 from saga._core.participant import Meeting, meet
@@ -24,16 +24,17 @@ from saga._runtime.context import ServiceContext
 from saga._runtime.handlers import answer_in, raise_if_store, started_event
 from saga._runtime.inputs import Values, inputs_of_run
 from saga._runtime.items import EndItem, PlainItem, StepItem
-from saga._runtime.locking import LockWaits, locking_of, wait_in_row
+from saga._runtime.lending import Lent
+from saga._runtime.locking import LockWaits, wait_in_row
 from saga._runtime.pacing import turned_down_early
 from saga._runtime.pending import PendingWork
-from saga._runtime.publishing import publishing_of
-from saga._runtime.tracing import NO_SPAN, goes_to
+from saga._runtime.tracing import NO_SPAN, NullSpan, goes_to
 from saga._runtime.trouble import HandlerTrouble
 from saga._runtime.writing import Writing
 from saga.ports import Span, SpanKind, UnitOfWork
 
 log = logging.getLogger("saga")
+_run_row = builder(RunRow)
 
 
 class Trouble(Exception):
@@ -59,7 +60,7 @@ def begun_run(item: StepItem, known: RunRow | None, now: datetime, traceparent: 
     envelope = item.envelope
     saga_id, step, branch = item.run_id
     joins = item.plan_step.joins
-    fresh = RunRow(
+    fresh = _run_row(
         saga_id=saga_id,
         step=step,
         branch=branch,
@@ -147,37 +148,54 @@ async def _begin(
     item: StepItem,
     known: RunRow | None,
 ) -> None:
+    if writing.untraced is not None:
+        none = NullSpan(item.envelope.traceparent or writing.untraced)
+        await _begin_below(none, context, pending, unit, writing, item, known)
+        return
     about = ("saga.step", item.step.name)
     with context.tracer.process(item.delivery, item.envelope, about, writing.now) as span:
         writing.held.add(span)
         if known is not None:
             span.link(known.traceparent)  # what a join has gathered before
-        row = begun_run(item, known, writing.now, span.traceparent)
-        if row.status is RunStatus.WAITING:
-            writing.put(row)
-            return
-        too_late = turned_down_early(context, item, row, writing.now)
-        if too_late is not None:
-            _write(context, writing, item, too_late, span)
-            return
-        if item.step.effects is Effects.EXTERNAL:
-            intent = pending.intent(row, writing.now)
-            writing.put(intent)
-            if intent.owner:
-                writing.intents.append(intent)
-            return
-        try:
-            ended = await _run_local(context, unit, writing, item, row)
-        except LockWaits as waits:
-            # Where the time is up as well, nothing more can be done in this transaction.
-            if waits.changes or writing.scope.cancel_called:
-                raise Trouble(item, waits) from waits
-            await wait_in_row(context, unit, writing, item, waits)
-            return
-        except Trouble as trouble:
-            trouble.span = span
-            raise
-        _write(context, writing, item, ended, span)
+        await _begin_below(span, context, pending, unit, writing, item, known)
+
+
+async def _begin_below(
+    span: Span,
+    context: ServiceContext,
+    pending: PendingWork,
+    unit: UnitOfWork,
+    writing: Writing,
+    item: StepItem,
+    known: RunRow | None,
+) -> None:
+    row = begun_run(item, known, writing.now, span.traceparent)
+    if row.status is RunStatus.WAITING:
+        writing.put(row)
+        return
+    too_late = turned_down_early(context, item, row, writing.now)
+    if too_late is not None:
+        _write(context, writing, item, too_late, span)
+        return
+    if item.step.effects is Effects.EXTERNAL:
+        intent = pending.intent(row, writing.now)
+        writing.put(intent)
+        if intent.owner:
+            writing.intents.append(intent)
+        return
+    try:
+        ended = await _run_local(context, unit, writing, item, row)
+    except LockWaits as waits:
+        # Where the time is up as well, nothing more can be done in this transaction.
+        if waits.changes or writing.timer.scope.cancel_called:
+            raise Trouble(item, waits) from waits
+        writing.timer.rest()
+        await wait_in_row(context, unit, writing, item, waits)
+        return
+    except Trouble as trouble:
+        trouble.span = span
+        raise
+    _write(context, writing, item, ended, span)
 
 
 def _write(context: ServiceContext, writing: Writing, item: StepItem, run: RunRow, span: Span) -> None:
@@ -193,6 +211,9 @@ def write_end(context: ServiceContext, writing: Writing, plan: Plan, ended: RunR
     # The last event of a join may have come from outside, under a plan that is only a guess.
     if (known := context.plans.topology(ended.plan)) is not None:
         plan = known.plan
+    if writing.untraced is not None:
+        writing.outbox.extend(emit.ended_run(ended, plan, writing.now, parent or writing.untraced))
+        return
     attributes = {"saga.id": ended.saga_id}
     name = f"create {ended.result_type or ended.step}"
     with context.tracer.span(name, SpanKind.PRODUCER, parent, attributes) as span:
@@ -209,8 +230,7 @@ async def _run_local(
     Raises Trouble, LockWaits, StoreError.
     """
     step = item.step
-    locking = locking_of(context, unit, item, row.expires_at)
-    outgoing = publishing_of(context, row, "step", now=writing.now, causation_id=item.envelope.id)
+    lent = Lent(context, unit, item, row, writing.now)
     run = Run(
         saga_id=row.saga_id,
         step=row.step,
@@ -220,27 +240,27 @@ async def _run_local(
         deadline=deadline_of(item.topology, row.step, row.expires_at),
         idempotency_key=idempotency_key(row.saga_id, row.step, row.branch),
         door=unit,
-        locks=locking,
-        outgoing=outgoing,
+        locks=lent,
+        outgoing=lent,
     )
     try:
         values: Values = {Binding.INPUT: item.event} if not step.is_join else inputs_of_run(step, row)
-        raw = await context.call(writing.scope, step.handler, step.bindings, values, run, step.timeout_seconds)
-        locking.check()
+        raw = await context.call(writing.timer, step.handler, step.bindings, values, run, step.timeout_seconds)
+        lent.check()
         if step.child is not None:
             event = started_event(raw, step, context.limits)
             waiting, start, outbox = start_child(context, step, row, event, writing.now)
             writing.put(start)
-            writing.outbox.extend([*outgoing.rows, *outbox])
+            writing.outbox.extend([*lent.rows, *outbox])
             return waiting
         result, answer = answer_in(raw, step, context.limits)
     except HandlerTrouble as trouble:
-        locking.check(trouble)
+        lent.check(trouble)
         raise_if_store(trouble)
         raise Trouble(item, trouble) from trouble
     if isinstance(result, Refusal):
-        if locking.changes:
+        if lent.changes:
             raise Trouble(item, result)
-    elif outgoing.rows:
-        writing.outbox.extend(outgoing.rows)
+    elif lent.rows:
+        writing.outbox.extend(lent.rows)
     return concluded(row, answer, writing.now)

@@ -155,7 +155,7 @@ def tell_sagas(meter: Meter, folded: Sequence[Folded]) -> None:
     if meter.is_on:
         tally = Tally()
         for each in folded:
-            _tally_saga(each.row, each.was, tally)
+            _tally_saga(each.bare, each.was, tally)
         tally.tell(meter)
 
 
@@ -171,7 +171,7 @@ def _tally_saga(row: InstanceRow, was: str, tally: Tally) -> None:
 
 
 def _say_saga(each: Folded) -> None:
-    phase, was = each.row.phase, each.was
+    phase, was = each.bare.phase, each.was
     if not was:
         _say(each, "started", "")
     if phase == was or (phase in _FORWARD and was != STUCK_PHASE):
@@ -187,13 +187,13 @@ def _say_saga(each: Folded) -> None:
 def _why(each: Folded) -> str:
     """Return why a saga is what it is: a word of ours, and what was refused; never a text of a user's."""
     instance = each.instance
-    cause = instance.stuck if each.row.phase == STUCK_PHASE else instance.cause
+    cause = instance.stuck if each.bare.phase == STUCK_PHASE else instance.cause
     refused = f" {instance.refusal.type}" if instance.refusal is not None else ""
     return f": {cause.value}{refused}" if cause is not None else ""
 
 
 def _say(each: Folded, what: str, why: str) -> None:
-    row, level = each.row, _LEVELS[what]
+    row, level = each.bare, _LEVELS[what]
     if log.isEnabledFor(level):
         extra = extra_of(row.saga_id, each.instance.traceparent, saga=row.saga)
         log.log(level, "saga %s (%s v%d): %s%s", row.saga_id, row.saga, row.version, what, why, extra=extra)

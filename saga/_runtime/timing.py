@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Protocol
 
-import anyio
-
 from saga._core.definition import Binding, Bindings, Handler
 from saga._core.run import Run
+from saga._runtime.clock import Timer
 from saga._runtime.handlers import call_within
 
 MOST_TIMES = 1_000
@@ -21,7 +20,7 @@ class CallWithin(Protocol):
 
     async def __call__(
         self,
-        scope: anyio.CancelScope,
+        timer: Timer,
         handler: Handler,
         bindings: Bindings,
         values: Mapping[Binding | int, Any],
@@ -41,7 +40,7 @@ class Stopwatch:
 
     async def call_within(
         self,
-        scope: anyio.CancelScope,
+        timer: Timer,
         handler: Handler,
         bindings: Bindings,
         values: Mapping[Binding | int, Any],
@@ -51,7 +50,7 @@ class Stopwatch:
         """Call a handler as `handlers.call_within` does."""
         began = perf_counter()
         try:
-            return await call_within(scope, handler, bindings, values, run, timeout_seconds)
+            return await call_within(timer, handler, bindings, values, run, timeout_seconds)
         finally:
             self.took(run.step, perf_counter() - began)
 

@@ -76,6 +76,10 @@ class NullTracer:
         del delivery, about, now
         return NullSpan(envelope.traceparent)
 
+    def untraced(self) -> str:
+        """Return no context: there is none."""
+        return ""
+
     def tell(self, story: Story) -> None:
         """Do nothing."""
 

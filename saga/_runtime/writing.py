@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-import anyio
-
 from saga._core.children import parent_of
-from saga._core.frozen import replace
+from saga._core.frozen import builder, replace
 from saga._core.rows import (
     Changes,
     DeliveryKey,
@@ -23,6 +20,7 @@ from saga._core.rows import (
     numbered,
 )
 from saga._core.words import Ending, Reason
+from saga._runtime.clock import Timer
 from saga._runtime.context import ServiceContext
 from saga._runtime.items import AsideItem, EndItem, StepItem
 from saga._runtime.pending import PendingWork
@@ -31,31 +29,37 @@ from saga._runtime.tracing import Held
 RunKind = tuple[str, int, str]
 """saga, version, step."""
 
+_changes = builder(Changes)
 _TIMED = (Reason.RETRY, Reason.DELAYED, Reason.LOCKED)
 
 
-@dataclass(slots=True, kw_only=True)
 class Writing:
     """Be everything one batch transaction is going to write; `now` is its database clock.
 
-    `scope` is around all handlers of the batch, one after another: each sets its own deadline.
+    `timer` has the scope around all handlers of the batch, one after another. `untraced` is the ambient context, where
+    no handler has a span to be recorded.
     `intents` are the inserted runs whose outside call this process makes as soon as they are committed. `freed` counts
     the entities that sagas let go of. `sets` are deliveries for steps that take a batch: they run after the others.
     """
 
-    now: datetime
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    inserts: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
-    updates: dict[RunId, RunRow] = field(default_factory=dict[RunId, RunRow])
-    outbox: list[OutboxRow] = field(default_factory=list[OutboxRow])
-    deliveries: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
-    used_rows: list[DeliveryRow] = field(default_factory=list[DeliveryRow])
-    intents: list[RunRow] = field(default_factory=list[RunRow])
-    inbox: dict[InboxKey, InboxRow] = field(default_factory=dict[InboxKey, InboxRow])
-    ended: dict[RunId, Ending] = field(default_factory=dict[RunId, Ending])
-    sets: dict[RunKind, list[StepItem]] = field(default_factory=dict["RunKind", list[StepItem]])
-    freed: int = 0
-    held: Held = field(default_factory=Held)
+    def __init__(
+        self, *, now: datetime, held: Held | None = None, timer: Timer | None = None, untraced: str | None = None
+    ) -> None:
+        """Begin with nothing."""
+        self.now = now
+        self.held = Held() if held is None else held
+        self.timer = Timer() if timer is None else timer
+        self.untraced = untraced
+        self.inserts: dict[RunId, RunRow] = {}
+        self.updates: dict[RunId, RunRow] = {}
+        self.outbox: list[OutboxRow] = []
+        self.deliveries: list[DeliveryRow] = []
+        self.used_rows: list[DeliveryRow] = []
+        self.intents: list[RunRow] = []
+        self.inbox: dict[InboxKey, InboxRow] = {}
+        self.ended: dict[RunId, Ending] = {}
+        self.sets: dict[RunKind, list[StepItem]] = {}
+        self.freed = 0
 
     def run(self, run_id: RunId, seen: Snapshot) -> RunRow | None:
         """Return a run as this transaction will leave it."""
@@ -68,9 +72,9 @@ class Writing:
 
     def changes(self) -> Changes:
         """Return it as one value, runs in the order of their key so that two batches cannot deadlock."""
-        waiting = self._waiting()
+        waiting = self._waiting() if self.deliveries else []
         kept = {row.id for row in waiting}
-        return Changes(
+        return _changes(
             insert_runs=tuple(self.inserts[key] for key in sorted(self.inserts)),
             update_runs=tuple(self.updates[key] for key in sorted(self.updates)),
             outbox=tuple(self.outbox),

@@ -87,6 +87,13 @@ class Tracer(Protocol):
         """
         ...
 
+    def untraced(self) -> str | None:
+        """Return the ambient context where no span is recorded whatever its parent is; None where some may be.
+
+        Whoever has many spans to open asks once, and hands on the parent's context, or this one where there is none.
+        """
+        ...
+
     def tell(self, story: Story) -> None:
         """Record spans of stored times."""
         ...

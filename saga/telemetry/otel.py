@@ -90,6 +90,12 @@ class OtelTracer:
             span = self._below(name, trace.SpanKind.CONSUMER, above, told)
         return OtelSpan(span, above, parent, happened)
 
+    def untraced(self) -> str | None:
+        """Return the ambient context while the program has no provider; see the port."""
+        if self._is_traced or self._looked():
+            return None
+        return written(trace.get_current_span().get_span_context())
+
     def tell(self, story: Story) -> None:
         """Record the spans of a story where its trace is recorded; see the port."""
         if not self._is_traced and not self._looked():

@@ -57,10 +57,13 @@ class Taken:
         """Return it with so many runs."""
         (item,), (run,) = self.items, self.writing.inserts.values()
         ids = [f"{item.envelope.saga_id[:-4]}{number:04d}" for number in range(size)]
-        writing = Writing(now=self.writing.now, scope=self.writing.scope)
+        writing = Writing(now=self.writing.now, timer=self.writing.timer)
         for saga_id in ids:
             writing.put(replace(run, saga_id=saga_id))
-        items = [replace(item, envelope=replace(item.envelope, saga_id=saga_id)) for saga_id in ids]
+        items = [
+            replace(item, envelope=replace(item.envelope, saga_id=saga_id), run_id=(saga_id, *item.run_id[1:]))
+            for saga_id in ids
+        ]
         return Taken(context=self.context, items=items, writing=writing)
 
 

@@ -9,7 +9,7 @@ from dataclasses import FrozenInstanceError, dataclass, field
 import pytest
 
 from saga._core.envelope import Message
-from saga._core.frozen import builder, replace
+from saga._core.frozen import builder, changer, replace
 from tests.core.wire_examples import messages
 
 MESSAGE = messages()["event"]
@@ -63,6 +63,20 @@ def test_a_copy_differs_in_what_is_changed() -> None:
 def test_a_field_that_there_is_not_cannot_be_changed() -> None:
     with pytest.raises((TypeError, AttributeError), match="nothing"):
         replace(MESSAGE, nothing=1)  # type: ignore[call-arg]
+
+
+def test_a_copy_is_the_same_where_the_changed_fields_are_known_beforehand() -> None:
+    changed = changer(Message, "topic", "value")(MESSAGE, topic="t", value=None)
+    assert type(changed) is Message
+    assert changed == dataclasses.replace(MESSAGE, topic="t", value=None)
+    with pytest.raises(FrozenInstanceError):
+        changed.topic = "u"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Message, "nothing"), (Checked, "number"), (Open, "number")])
+def test_a_change_that_cannot_be_made_quickly_is_refused(kind: type, name: str) -> None:
+    with pytest.raises(TypeError, match="plain fields"):
+        changer(kind, name)
 
 
 def test_other_dataclasses_are_copied_as_ever() -> None:

@@ -95,7 +95,7 @@ def event(context: ServiceContext, number: object = 1, **changed: Any) -> Delive
 
 def told(items: list[Item]) -> list[object]:
     return [
-        (item.step.name, item.plan_step.name, item.event, item.envelope, item.topology.plan.hash)
+        (item.step.name, item.run_id, item.plan_step.name, item.event, item.envelope, item.topology.plan.hash)
         if isinstance(item, StepItem)
         else (item.reason, item.error, item.message_id)
         for item in items
@@ -124,6 +124,7 @@ def test_the_second_event_goes_where_the_first_went(context: ServiceContext, mon
         {"plan": "0" * 64},
         {"kind": Kind.UNDO},
         {"kind": Kind.OUTCOME},
+        {"saga_id": ""},
     ],
 )
 def test_what_is_not_like_it_is_sorted_as_ever(context: ServiceContext, changed: dict[str, Any]) -> None:
@@ -143,7 +144,7 @@ def test_the_topic_an_event_comes_from_counts(context: ServiceContext) -> None:
 def test_routes_have_a_bound(context: ServiceContext) -> None:
     topology = context.plans.topology(context.plans.plans()[0].hash)
     assert topology is not None
-    item = next(items_of(context, event(context), None))
+    (item, _) = items_of(context, event(context), None)
     assert isinstance(item, StepItem)
     for number in range(3 * ROUTES):
         context.routes.learn(replace(item.envelope, type=f"t.v{number}"), "first.events", topology, [])

@@ -49,7 +49,7 @@ def folded(was: str, phase: Phase, *, stuck: Cause | None = None) -> Folded:
     )
     began = NOW - timedelta(seconds=90)
     row = instance_row(instance, saga="trip", version=2, plan="h", tenant="", partition=0, revision=0, started_at=began)
-    return Folded(row=row, instance=instance, outbox=(), was=was)
+    return Folded(bare=row, instance=instance, outbox=(), was=was)
 
 
 BEGAN: dict[tuple[str, ...], float] = {(STARTED.name, "trip"): 1.0}

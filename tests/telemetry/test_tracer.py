@@ -269,6 +269,12 @@ def test_who_records_nothing_hands_the_parent_on(tracer: Tracer, parent: str) ->
         assert span.traceparent == parent
 
 
+def test_who_opens_many_spans_is_told_whether_any_is_recorded() -> None:
+    assert OtelTracer(TracerProvider(shutdown_on_exit=False)).untraced() is None
+    assert OtelTracer().untraced() == ""  # the program has no provider
+    assert NullTracer().untraced() == ""
+
+
 def test_open_tracer_uses_opentelemetry_where_it_is_installed() -> None:
     assert isinstance(open_tracer(), OtelTracer)
 
