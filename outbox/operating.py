@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from outbox.codec import Row
-from saga._core.inspecting import InstanceCount
+from saga._core.inspecting import InstanceCount, UntoldEnd
 from saga._core.letters import LetterGroup
 from saga.errors import SettingsError
 
@@ -48,3 +48,8 @@ def as_group(row: Row) -> LetterGroup:
 def as_count(row: Row) -> InstanceCount:
     """Decode a count of sagas."""
     return InstanceCount(saga=row["saga"], version=row["version"], phase=row["phase"], sagas=row["sagas"])
+
+
+def as_untold(row: Row) -> UntoldEnd:
+    """Decode an end whose handler fails."""
+    return UntoldEnd(saga_id=row["saga_id"], service=row["service"], attempt=row["attempt"], error=row["error"])

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from outbox.audits import as_audit
 from outbox.codec import Codec, Row, as_plan
+from saga._core.audit import AuditRow
 from saga._core.inspecting import InstanceCount
+from saga._core.letters import LetterFilter
 from saga._core.overview import Census, Minute
-from saga._core.queues import LetterLine
+from saga._core.queues import AuditFilter, LetterLine
+from saga._core.rows import InstanceRow
 from saga._core.running import PartitionState, StoredPlan
-from saga._core.sagas import Held, SagaLine, SagaQuery, is_open, is_troubled, line_place
+from saga._core.sagas import Held, OnEnd, SagaLine, SagaQuery, is_open, is_troubled, line_place
+from saga.ports.overseeing import Side
 
 _NUMBER = re.compile(r"([$?])(\d+)")
 _TABLE = re.compile(r'(?:"\w+"\.)?saga_instance i\b')
@@ -28,6 +34,78 @@ class Source:
 
     name: str
     args: tuple[object, ...] = ()
+
+
+class Overseen(ABC):
+    """Answer what both databases are asked alike; see `saga.ports.overseeing.OverseeingStore`."""
+
+    codec: Codec
+
+    @abstractmethod
+    async def rows_of(self, name: str, *args: object) -> Sequence[Row]:
+        """Run one of our queries."""
+
+    @abstractmethod
+    async def looked(self, name: str, *args: object) -> Sequence[Row]:
+        """Run one of our queries, planned for what it is asked with."""
+
+    @abstractmethod
+    async def now(self) -> datetime:
+        """Read the clock."""
+
+    @abstractmethod
+    def listed(self, values: Collection[int]) -> object:
+        """Return numbers as a query takes them."""
+
+    async def partitions(self) -> Sequence[PartitionState]:
+        """Read how far the coordinator is in each partition of `saga.runs`."""
+        now = await self.now()
+        return [as_partition(self.codec, row, now) for row in await self.rows_of("oversee_cursors")]
+
+    async def stored_plans(self) -> Sequence[StoredPlan]:
+        """Read all plans with the time they were stored at."""
+        return [as_stored_plan(self.codec, row) for row in await self.rows_of("oversee_plans")]
+
+    async def instance(self, saga_id: str) -> InstanceRow | None:
+        """Read one saga, None when the coordinator knows none of that ID."""
+        rows = await self.rows_of("oversee_instance", saga_id)
+        return self.codec.as_instance(rows[0]) if rows else None
+
+    async def saga_of_trace(self, trace_id: str, *, newest: int = 20_000) -> str:
+        """Return the saga recorded under a trace, "" when it is none of the newest."""
+        rows = await self.looked("saga_of_trace", trace_id, newest)
+        return str(rows[0]["saga_id"]) if rows else ""
+
+    async def sides(self) -> frozenset[Side]:
+        """Return whose tables there are."""
+        found = (await self.rows_of("tables"))[0]
+        return frozenset(side for side in Side if found[side.value])
+
+    async def dead_lines(self, wanted: LetterFilter, *, before_id: int = 0, limit: int = 100) -> Sequence[LetterLine]:
+        """Read a page of dead letters without their messages, newest first."""
+        texts = (wanted.service, wanted.saga_id, wanted.step, wanted.error)
+        args = (before_id, *texts, self.listed(wanted.ids), wanted.up_to_id, limit)
+        return [as_letter_line(self.codec, row) for row in await self.looked("list_dead_lines", *args)]
+
+    async def acts(self, wanted: AuditFilter, *, before_id: int = 0, limit: int = 100) -> Sequence[AuditRow]:
+        """Read what people did, newest first."""
+        args = (before_id, wanted.saga_id, wanted.who, wanted.verb, limit)
+        return [as_audit(self.codec, row) for row in await self.looked("list_audits", *args)]
+
+    async def marks(self) -> Mapping[str, str]:
+        """Return texts that are others once something has changed."""
+        of_coordinator = Side.COORDINATOR in await self.sides()
+        database = (await self.rows_of("marks_of_database"))[0]
+        return marks_of(database, (await self.rows_of("marks_of_coordinator"))[0] if of_coordinator else None)
+
+    async def saga_mark(self, saga_id: str) -> str:
+        """Return a text that is another one whenever something of a saga has changed here, "" without any row."""
+        sides = await self.sides()
+        names = [("revision_of_instance", Side.COORDINATOR), ("revision_of_runs", Side.PARTICIPANT)]
+        rows: list[Row] = []
+        for name in (*(name for name, side in names if side in sides), "revision_of_rows"):
+            rows += [dict(row) for row in await self.rows_of(name, saga_id)]
+        return saga_mark_of(rows)
 
 
 def sources_of(query: SagaQuery) -> tuple[Source, ...]:
@@ -47,6 +125,8 @@ def sources_of(query: SagaQuery) -> tuple[Source, ...]:
         return (Source(name="sagas_named", args=(list(query.ids),)),)
     if wanted.saga_id:
         return (Source(name="sagas_beginning", args=beginning(wanted.saga_id)),)
+    if wanted.on_end is OnEnd.FAILS:
+        return (Source(name="sagas_named", args=(list(query.untold),)),)
     if wanted.step or wanted.error:
         return (Source(name="sagas_troubled"),)
     if wanted.phases and is_open(wanted.phases):
@@ -93,6 +173,8 @@ def range_of(query: SagaQuery) -> tuple[tuple[str, ...], str, str]:
     """Return the IDs that a key stands for, and between which texts an ID has to be; nothing of it means any."""
     wanted = query.wanted
     ids = query.ids or ("",) if wanted.key else ()
+    if wanted.on_end is OnEnd.FAILS:
+        ids = tuple(each for each in query.untold if each in ids or not ids) or ("",)
     return (ids, *beginning(wanted.saga_id))
 
 

@@ -68,7 +68,8 @@ def open_store(url: str | Engine, *, clock: Clock | None = None, settings: Postg
         url = without_driver(url)
     else:
         _check_driver("an engine of SQLAlchemy's")
-        from outbox.sqlalchemy import SqlAlchemyStore, checked_engine  # noqa: PLC0415 - the core has no SQLAlchemy
+        from outbox.sqlalchemy.pool import checked_engine  # noqa: PLC0415 - the core has no SQLAlchemy
+        from outbox.sqlalchemy.stores import SqlAlchemyStore  # noqa: PLC0415
 
         return SqlAlchemyStore(checked_engine(url), settings=settings)
     if _scheme(url) in _POSTGRES:
@@ -88,7 +89,8 @@ def open_coordination_store(
         url = without_driver(url)
     else:
         _check_driver("an engine of SQLAlchemy's")
-        from outbox.sqlalchemy import SqlAlchemyCoordinationStore, checked_engine  # noqa: PLC0415 - as above
+        from outbox.sqlalchemy.pool import checked_engine  # noqa: PLC0415 - as above
+        from outbox.sqlalchemy.stores import SqlAlchemyCoordinationStore  # noqa: PLC0415
 
         return SqlAlchemyCoordinationStore(checked_engine(url), settings=settings)
     if _scheme(url) in _POSTGRES:

@@ -22,7 +22,7 @@ from saga.settings import Settings, read_settings
 
 log = logging.getLogger("saga")
 
-__all__ = ["AppOptions", "arranged", "settings_here"]
+__all__ = ["AppOptions", "arranged", "check_runs", "settings_here"]
 
 _DATABASE = "postgresql://user@host/database"
 
@@ -41,6 +41,16 @@ class AppOptions(TypedDict, total=False):
     publishing: Publishing
     codec: PayloadCodec
     claim_check: ClaimCheck
+
+
+def check_runs(services: Sequence[Service], store: object, coordinator: Coordinator | None) -> None:
+    """Raise SettingsError for an app that has nothing to run, or services without a database."""
+    if services and store is None:
+        raise SettingsError(
+            "App(store=None): services need a database; write store='sqlite:///file.db' or 'postgresql://…'"
+        )
+    if not services and coordinator is None:
+        raise SettingsError("App() has nothing to run: give it services, a Coordinator(), or both")
 
 
 def settings_here() -> Settings:

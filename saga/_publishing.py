@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from random import Random, SystemRandom
 
 import anyio
 
 from outbox.relay import Relay, RelayTuning
 from outbox.urls import open_store
 from saga._core.plan import Plan
+from saga._identity import drawn
 from saga._opening import broker_of, enter_store, enter_topics, enter_transport, patiently
 from saga._runtime.gauging import Gauges
 from saga._runtime.metering import MeasuredPublisher, NullMeter
@@ -52,7 +52,7 @@ async def publishing(what: Publishing) -> AsyncGenerator[Relay]:
     Raises SettingsError, SchemaMismatch, StoreUnavailable and TransportUnavailable after their timeouts,
     TransportRefused.
     """
-    rng = Random(SystemRandom().getrandbits(64))  # noqa: S311 - jitter is no secret
+    rng = drawn()
     async with AsyncExitStack() as stack:
         store = what.store
         if what.opens_store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,6 +19,7 @@ from saga._core.trail import audit_of, target_of, word_of
 from saga._core.verbs import CancelSaga, HoldSaga, ReleaseSaga, ResolveStep, RetryStep, SkipStep, Verb
 from saga._core.words import RunKey, Verdict
 from saga._runtime.folding import Folded, Folder
+from saga._runtime.given import Shapes
 from saga._runtime.metering import NullMeter
 from saga._runtime.planbook import PlanBook
 from saga._runtime.telling import tell_sagas
@@ -98,10 +99,12 @@ class SagaDesk:
         *,
         inspection: Inspection | None = None,
         hand_over: HandOver | None = None,
+        events: Iterable[type[Event | Refusal]] = (),
     ) -> None:
         """Check the coordinator's URL without connecting, or take an open store, which stays its owner's.
 
-        Then `each` needs `inspection` too. `hand_over` gets what was committed, to publish it at once.
+        Then `each` needs `inspection` too. `hand_over` gets what was committed, to publish it at once. A result that
+        is given and does not fit its class in `events` is refused; of others their service checks it.
         """
         self._url = store if isinstance(store, str) else ""
         if isinstance(store, str):
@@ -112,6 +115,7 @@ class SagaDesk:
         self._stack: AsyncExitStack | None = None
         self._book = PlanBook()
         self._folder = Folder(self._book, open_tracer())
+        self._shapes = Shapes(events)
 
     async def __aenter__(self) -> Self:
         """Connect; raises SettingsError when the database is no coordinator's, StoreUnavailable."""
@@ -197,6 +201,7 @@ class SagaDesk:
             stored = await self._load(saga_id)
             now = await self._open.now()
             folded, verbs = self._folder.act(stored, verb, now)
+            unknown = self._shapes.check(verb)
             if mode is Mode.DO and folded.row is not stored:
                 audits = tuple(audit_of(each, stored, folded.row, who=who, why=why, at=now) for each in verbs)
                 changes = CoordinatorChanges(instances=(folded.row,), outbox=folded.outbox, audits=audits)
@@ -209,7 +214,7 @@ class SagaDesk:
                     continue
                 self._hand_over([replace(row, seq=seq) for row, seq in zip(folded.outbox, seqs, strict=True)])
                 tell_sagas(NullMeter(), [folded])
-            return _acted(stored, folded, verbs)
+            return _acted(stored, folded, verbs, unknown if mode is Mode.DRY_RUN else "")
         raise AssertionError("unreachable")
 
     # --- many sagas ----------------------------------------------------------------------------------------------
@@ -277,11 +282,12 @@ def _given(result: Event | Refusal | Given | None) -> Given:
     return Given(type=result.wire_type, payload=result.model_dump_json(by_alias=True).encode())
 
 
-def _acted(stored: InstanceRow, folded: Folded, verbs: Sequence[Verb]) -> Acted:
+def _acted(stored: InstanceRow, folded: Folded, verbs: Sequence[Verb], unknown: str) -> Acted:
     if folded.row is stored:
         return Acted(saga_id=stored.saga_id, result=Result.UNCHANGED, sentence="nothing to do: it is so already")
     told = [f"{word_of(verb)} {target}" if (target := target_of(verb)) else word_of(verb) for verb in verbs]
     moved = f"{stored.phase} -> {folded.row.phase}" if stored.phase != folded.row.phase else stored.phase
     sent = [f"{row.type.removeprefix('saga.')} to {row.aggregatetype.partition('.')[0]}" for row in folded.outbox]
-    sentence = "; ".join([", ".join(told), moved, *([f"sends {', '.join(sent)}"] if sent else [])])
+    parts = [", ".join(told), moved, f"sends {', '.join(sent)}" if sent else "", unknown]
+    sentence = "; ".join(filter(None, parts))
     return Acted(saga_id=stored.saga_id, result=Result.DONE, sentence=sentence)

@@ -11,7 +11,7 @@ import anyio
 
 from outbox.urls import open_operating_store
 from saga._core.audit import AuditRow
-from saga._core.inspecting import InstanceCount, InstanceFilter, SagaRows, place_of
+from saga._core.inspecting import InstanceCount, InstanceFilter, SagaRows, UntoldEnd, place_of
 from saga._core.letters import LetterFilter, LetterGroup
 from saga._core.rows import DeliveryRow, InstanceRow
 from saga.errors import Conflict, Contended, SettingsError, StoreUnavailable
@@ -28,6 +28,7 @@ __all__ = [
     "LetterGroup",
     "Progress",
     "SagaRows",
+    "UntoldEnd",
     "open_operating_store",
     "place_of",
 ]

@@ -8,7 +8,7 @@ from typing import Self
 from outbox.audits import as_audit
 from outbox.backlog import as_backlog
 from outbox.codec import Values
-from outbox.operating import FOOTPRINT_LIMIT, GROUP_LIMIT, Tables, as_count, as_group, check_tables
+from outbox.operating import FOOTPRINT_LIMIT, GROUP_LIMIT, Tables, as_count, as_group, as_untold, check_tables
 from outbox.postgres.base import BEGIN, PostgresBase
 from outbox.postgres.driver import Link
 from outbox.postgres.parts import Part, columns
@@ -17,7 +17,7 @@ from outbox.postgres.unit import CODEC, audits_part, outbox_part, run_parts
 from outbox.sql import Component
 from saga._core.audit import AuditRow
 from saga._core.backlog import Backlog
-from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows
+from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows, UntoldEnd
 from saga._core.letters import ERROR_PREFIX_CHARS, By, LetterFilter, LetterGroup, discarded, keys_of, replay
 from saga._core.rows import DeliveryKey, DeliveryRow, InstanceRow
 
@@ -144,6 +144,11 @@ class PostgresOperatingStore(PostgresBase):
             gates=tuple(CODEC.as_gate(row) for row in gates),
             deliveries=tuple(CODEC.as_delivery(row) for row in deliveries),
         )
+
+    async def untold_ends(self, saga_ids: Sequence[str] = (), *, limit: int = 1_000) -> Sequence[UntoldEnd]:
+        """Read whose `on_end` has failed and is tried again, of these sagas or of all."""
+        await self._check(Tables.PARTICIPANT)
+        return [as_untold(row) for row in await self._fetch("untold_ends", list(saga_ids), limit)]
 
     # --- the outbox -------------------------------------------------------------------------------------------
 

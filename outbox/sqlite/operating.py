@@ -10,14 +10,14 @@ import orjson
 
 from outbox.audits import as_audit
 from outbox.backlog import as_backlog
-from outbox.operating import FOOTPRINT_LIMIT, GROUP_LIMIT, Tables, as_count, as_group, check_tables
+from outbox.operating import FOOTPRINT_LIMIT, GROUP_LIMIT, Tables, as_count, as_group, as_untold, check_tables
 from outbox.sql import Component
 from outbox.sqlite.base import SqliteBase, json_list
 from outbox.sqlite.driver import MEMORY, Connection, run
 from outbox.sqlite.unit import CODEC, insert_audits, insert_outbox
 from saga._core.audit import AuditRow
 from saga._core.backlog import Backlog
-from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows
+from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows, UntoldEnd
 from saga._core.letters import ERROR_PREFIX_CHARS, By, LetterFilter, LetterGroup, discarded, keys_of, replay
 from saga._core.rows import DeliveryKey, DeliveryRow, InstanceRow
 from saga.errors import SettingsError
@@ -146,6 +146,12 @@ class SqliteOperatingStore(SqliteBase):
             gates=tuple(CODEC.as_gate(row) for row in gates),
             deliveries=tuple(CODEC.as_delivery(row) for row in deliveries),
         )
+
+    async def untold_ends(self, saga_ids: Sequence[str] = (), *, limit: int = 1_000) -> Sequence[UntoldEnd]:
+        """Read whose `on_end` has failed and is tried again, of these sagas or of all."""
+        await self._check(Tables.PARTICIPANT)
+        args = (orjson.dumps(list(saga_ids)).decode(), limit)
+        return [as_untold(row) for row in await self._database.read(self._sql["untold_ends"], args)]
 
     # --- the outbox -------------------------------------------------------------------------------------------
 

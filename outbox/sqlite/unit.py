@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -18,8 +19,11 @@ from outbox.sqlite.driver import ENDED_INSIDE, Connection, Outcome, run, run_key
 from outbox.sqlite.locks import SqliteLocks
 from saga._core.audit import AuditRow
 from saga._core.rows import Changes, DeliveryRow, GateRow, InboxKey, OutboxRow, RunId, RunRow, Snapshot
-from saga.errors import Conflict, Gone, StoreError
+from saga.errors import Conflict, Gone, SettingsError, StoreError
 from saga.ports import Clock, Database, Watch, unwatched
+
+if TYPE_CHECKING:
+    from outbox.sqlalchemy.lite import LiteTurn
 
 CODEC = Codec(to_micros, from_micros)
 
@@ -114,6 +118,7 @@ class SqliteUnit(SqliteLocks):
         self._clock = clock
         self._database = SqliteDatabase(connection)
         self._savepoints = 0
+        self._turns: list[LiteTurn] = []
 
     @property
     def db(self) -> Database:
@@ -125,6 +130,26 @@ class SqliteUnit(SqliteLocks):
         """Return the sqlite3 connection; taking it counts as a write."""
         self._database.writes += 1
         return self._connection
+
+    def open_session(self) -> LiteTurn:
+        """Begin a session of SQLAlchemy's on this transaction; raises SettingsError without the extra."""
+        if importlib.util.find_spec("sqlalchemy") is None:
+            raise SettingsError("run.session needs the extra [sqlalchemy]: pip install 'saga-choreography[sqlalchemy]'")
+        from outbox.sqlalchemy.lite import LiteTurn  # noqa: PLC0415 - the core install has no SQLAlchemy
+
+        turn = LiteTurn(self._connection, self._database)
+        self._turns.append(turn)
+        return turn
+
+    async def flush_sessions(self) -> None:
+        """Write what is left in sessions, where nobody does that handler by handler; raises as SQLAlchemy."""
+        for turn in self._turns:
+            await turn.flush()
+
+    async def close_sessions(self) -> None:
+        """End all sessions; what was not written is dropped."""
+        for turn in self._turns:
+            await turn.close()
 
     @property
     def writes(self) -> int:
@@ -186,7 +211,26 @@ class SqliteUnit(SqliteLocks):
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[None]:
-        """Open a savepoint: an exception out of the context rolls back to it and goes on being raised."""
+        """Open a savepoint: an exception out of the context rolls back to it and goes on being raised.
+
+        Rolled back, no session knows an object that came up inside.
+        """
+        if not self._turns:
+            async with self._savepoint():
+                try:
+                    yield
+                except BaseException:
+                    for turn in self._turns:
+                        await turn.close()
+                    raise
+            return
+        from outbox.sqlalchemy.session import sessions_around  # noqa: PLC0415 - as above
+
+        async with sessions_around(self._turns, self._savepoint()):
+            yield
+
+    @asynccontextmanager
+    async def _savepoint(self) -> AsyncGenerator[None]:
         self._savepoints += 1
         name = f"saga_{self._savepoints}"
         writes = self._database.writes

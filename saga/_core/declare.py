@@ -6,17 +6,18 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, TypeVar, Unpack, cast
 
 from saga._core import subscribing
-from saga._core.definition import Dependency, Saga, milliseconds
+from saga._core.definition import Saga
 from saga._core.events import Event, check_name
 from saga._core.function import Function, declared_function, declared_rule
 from saga._core.locks import EntityLock
+from saga._core.options import TIMEOUT, ChildOptions, StepOptions, UndoneOptions, timeout_of
 from saga._core.receive import Receive
 from saga._core.retry import Retry
 from saga._core.start import START, Start, WhenOpen
-from saga._core.step import ChildStep, Joining, Nothing, P, Result, Silent, Step, StepDeclaration, check_calls
+from saga._core.step import ChildStep, Joining, P, Result, Silent, Step, StepDeclaration, check_calls
 from saga._core.words import StepKind
 from saga.errors import DeclarationError
 
@@ -24,29 +25,7 @@ Emitted = TypeVar("Emitted", bound=Event | Sequence[Event | None] | None)
 Started = TypeVar("Started", bound=Event)
 Rule = TypeVar("Rule", bound=Callable[[Any], Event])
 
-_TIMEOUT: Final = timedelta(seconds=30)
 _RETRY: Final = Retry()
-
-
-class ChildOptions(TypedDict, total=False):
-    """Be what every step may say; times are `timedelta`."""
-
-    timeout: timedelta | None
-    retry: Retry
-    delay: timedelta | None
-    within: timedelta | None
-
-
-class StepOptions(ChildOptions, total=False):
-    """Be what a step may say that can call outside."""
-
-    calls: Dependency | None
-
-
-class UndoneOptions(StepOptions, total=False):
-    """Be what a step may say that may have to be undone."""
-
-    compensation: Nothing | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,7 +169,7 @@ class Service:
         *,
         source: Service | str | None = None,
         topic: str | None = None,
-        timeout: timedelta = _TIMEOUT,
+        timeout: timedelta = TIMEOUT,
         retry: Retry = _RETRY,
     ) -> Callable[[Silent], Silent]:
         """Declare what this service does about a plain event, one outside of any saga; takes (event, run).
@@ -243,20 +222,7 @@ class Service:
         if kind is StepKind.RECEIVE:
             msg = f"{where}: kind={kind!r} is no promise of a step; write StepKind.STEP, PIVOT or RETRIABLE"
             raise DeclarationError(msg)
-        timeout = options.get("timeout")
-        if timeout is None:
-            timeout = min(_TIMEOUT, saga.timeout)
-        milliseconds(timeout, f"{where}: timeout")
-        if timeout > saga.timeout:
-            msg = (
-                f"{where}: timeout {timeout} is longer than the saga's {saga.timeout}; shorten it "
-                "or lengthen the saga's"
-            )
-            raise DeclarationError(msg)
-        for name, time in (("delay", options.get("delay")), ("within", options.get("within"))):
-            if time is not None:
-                milliseconds(time, f"{where}: {name}")
-        _check_times(where, kind, saga, options)
+        timeout = timeout_of(where, kind, saga, options)
         check_calls(options.get("calls"), timeout, where)
         declaration = StepDeclaration(
             name=f"{self.name}.{function.__name__}",
@@ -289,14 +255,3 @@ class Service:
             msg = f"{where}: two steps of this name; rename one function"
             raise DeclarationError(msg)
         return where
-
-
-def _check_times(where: str, kind: StepKind, saga: Saga, options: StepOptions) -> None:
-    """Refuse a step that could never be done in time; one after the pivot has no timeout to keep."""
-    delay, within = options.get("delay"), options.get("within")
-    if delay is not None and delay >= saga.timeout and kind is not StepKind.RETRIABLE:
-        msg = f"{where}: delay {delay} is not shorter than the saga's timeout {saga.timeout}, so it could never run"
-        raise DeclarationError(f"{msg}; shorten it or lengthen the saga's")
-    if delay is not None and within is not None and delay >= within:
-        msg = f"{where}: may run {delay} after its event, and has to be done within {within}; lengthen within="
-        raise DeclarationError(msg)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
+from saga._core.agreeing import check_dependencies, check_wire_types, one_value_each
 from saga._core.declare import Service
 from saga._core.definition import (
     Binding,
@@ -20,7 +21,7 @@ from saga._core.definition import (
     StepDefinition,
     Upcasters,
 )
-from saga._core.events import Event, Refusal
+from saga._core.events import Event
 from saga._core.function import Function, Signature, read_signature
 from saga._core.handlers import (
     Results,
@@ -61,7 +62,7 @@ def resolve(service: Service) -> ServiceDefinition:
         locks=tuple(service.declared.locks),
         subscribers=resolved(service.declared.subscribers, (s.name for s in service.declared.steps), upcasters),
     )
-    _check_wire_types((definition,))
+    check_wire_types((definition,))
     check_ways(service.name, upcasters, _events_of(definition))
     return definition
 
@@ -73,15 +74,15 @@ def resolve_all(services: Iterable[Service]) -> tuple[ServiceDefinition, ...]:
         if one.name == other.name:
             msg = f"Service {one.name!r} is declared twice in one app; declare it once and import it where steps are"
             raise DeclarationError(msg)
-    _one_value_each((saga for definition in definitions for saga in definition.sagas), "its services")
-    _check_wire_types(definitions)
-    _check_dependencies(definitions)
+    one_value_each((saga for definition in definitions for saga in definition.sagas), "its services")
+    check_wire_types(definitions)
+    check_dependencies(definitions)
     return definitions
 
 
 def _sagas(service: Service) -> tuple[Saga, ...]:
     declared = service.declared
-    return _one_value_each(
+    return one_value_each(
         (
             *(start.saga for start in declared.starts),
             *(step.saga for step in declared.steps),
@@ -90,19 +91,6 @@ def _sagas(service: Service) -> tuple[Saga, ...]:
         ),
         f"service {service.name}",
     )
-
-
-def _one_value_each(sagas: Iterable[Saga], who: str) -> tuple[Saga, ...]:
-    known: dict[tuple[str, int], Saga] = {}
-    for saga in sagas:
-        first = known.setdefault((saga.name, saga.version), saga)
-        if first != saga:
-            msg = (
-                f"Saga {saga}: {who} used two with different times ({first!r} and {saga!r}); "
-                "declare it once and import it"
-            )
-            raise DeclarationError(msg)
-    return tuple(known.values())
 
 
 def _step(declaration: StepDeclaration, upcasters: Upcasters) -> StepDefinition:
@@ -259,43 +247,3 @@ def _events_of(definition: ServiceDefinition) -> list[type[Event]]:
     for step in definition.steps:
         events += (step.input, *(taken.event for taken in step.inputs), *step.emits)
     return events
-
-
-def _check_wire_types(definitions: Iterable[ServiceDefinition]) -> None:
-    """Refuse two classes that would look the same on the wire."""
-    known: dict[str, tuple[type, str]] = {}
-    for definition in definitions:
-        used: list[tuple[str, type[Event | Refusal]]] = [(start.name, start.event) for start in definition.starts]
-        used += [(received.name, received.event) for received in definition.receives]
-        used += [(subscriber.name, subscriber.event) for subscriber in definition.subscribers]
-        for step in definition.steps:
-            used += [(step.name, event) for event in (*(taken.event for taken in step.inputs), *step.emits)]
-            used += [(step.name, refusal) for refusal in step.refuses]
-        for upcaster in definition.upcasters.values():
-            where = f"{definition.name}: upcaster {upcaster.name}"
-            used += [(where, upcaster.source), (where, upcaster.target)]
-        for where, payload in used:
-            first, first_where = known.setdefault(payload.wire_type, (payload, where))
-            if first is not payload:
-                msg = (
-                    f"{where}: {payload.__module__}.{payload.__qualname__} and {first_where}: "
-                    f"{first.__module__}.{first.__qualname__} are two classes with the wire type "
-                    f"{payload.wire_type!r} in one app; import one of them, or give one "
-                    "another name or version"
-                )
-                raise DeclarationError(msg)
-
-
-def _check_dependencies(definitions: Iterable[ServiceDefinition]) -> None:
-    """Refuse two dependencies of one name that say different things."""
-    steps = [step for definition in definitions for step in definition.steps]
-    used = [(step.name, step.dependency) for step in steps]
-    used += [(step.name, step.compensation.dependency) for step in steps if step.compensation is not None]
-    known: dict[str, Any] = {}
-    for where, dependency in used:
-        if dependency is None:
-            continue
-        first = known.setdefault(dependency.name, dependency)
-        if first != dependency:
-            msg = f"{where}: calls= {dependency!r}, but elsewhere it is {first!r}; declare it once and import it"
-            raise DeclarationError(msg)

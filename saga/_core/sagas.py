@@ -33,6 +33,13 @@ _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _STEP = re.compile(r"[\w-]+\.[\w-]+")
 
 
+class OnEnd(StrEnum):
+    """Say what is asked of the handler of a saga's end."""
+
+    ANY = ""
+    FAILS = "fails"
+
+
 class Held(StrEnum):
     """Say whether a person holds a saga."""
 
@@ -48,11 +55,13 @@ class SagaFilter:
     together with `saga` and `tenant` it names one saga, without a `saga` one of each name that has a plan. `step` is
     `service.function`, the step that has refused or failed, or that the saga is stuck at; `error` is a text in what is
     said of it, large and small letters alike. `text` is what somebody has typed into one box: an ID or how one
-    begins, a key, a step, or a text in an error; whatever fits one of them fits.
+    begins, a key, a step, or a text in an error; whatever fits one of them fits. `on_end` is FAILS for sagas whose
+    handler of the end keeps failing, which only the services' databases know.
     """
 
     text: str = ""
     phases: tuple[str, ...] = ()
+    on_end: OnEnd = OnEnd.ANY
     saga: str = ""
     version: int = 0
     tenant: str = ""
@@ -105,7 +114,7 @@ class SagaPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SagaQuery:
-    """Be a filter as a database is asked: `ids` are the IDs that the keys in it would have.
+    """Be a filter as a database is asked: `ids` are the IDs that the keys in it would have, `untold` those of `on_end`.
 
     `text` is split into how an ID may begin, and what an error or a step may hold; all three are looked for at once.
     """
@@ -113,6 +122,7 @@ class SagaQuery:
     wanted: SagaFilter = SagaFilter()
     ids: tuple[str, ...] = ()
     text_ids: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
     @property
     def text_prefix(self) -> str:
@@ -199,7 +209,7 @@ def column_names() -> tuple[str, ...]:
 
 def is_narrow(wanted: SagaFilter) -> bool:
     """Return whether a filter names sagas, or what is wrong with them: then only few are looked through."""
-    return bool(wanted.text or wanted.key or wanted.saga_id or wanted.step or wanted.error)
+    return bool(wanted.text or wanted.key or wanted.saga_id or wanted.step or wanted.error or wanted.on_end)
 
 
 def is_troubled(phases: Iterable[str]) -> bool:

@@ -10,6 +10,7 @@ from random import Random
 
 import anyio
 
+from saga._runtime.trouble import said_of, unquoted
 from saga.errors import (
     PlanError,
     PositionLost,
@@ -83,10 +84,16 @@ async def supervised(name: str, body: Callable[[], Awaitable[None]], rng: Random
             failures += 1
             cap = min(PAUSE_CAP_SECONDS, PAUSE_FIRST_SECONDS * 2.0 ** min(failures, 10))
             pause = cap * (0.5 + rng.random() / 2)
-            reasons = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves(error))
+            reasons = "; ".join(said_of(leaf) for leaf in leaves(error))
             # Where an unforeseen error was raised is said once; whoever is away says it in the sentence.
             shows = failures == 1 and not all(isinstance(leaf, AWAY) for leaf in leaves(error))
-            log.warning("%s failed and starts again in %.1f s: %s", name, pause, reasons, exc_info=shows)
+            log.warning(
+                "%s failed and starts again in %.1f s: %s",
+                name,
+                pause,
+                reasons,
+                exc_info=unquoted(error) if shows else None,
+            )
             await anyio.sleep(pause)
         else:
             return

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, core_schema
 from saga._core.events import Hidden
 from saga._core.hiding import hidden_values, redacted
 from saga._runtime.tracing import NO_SPAN
-from saga.errors import StoreError
+from saga.errors import SagaError, StoreError
 from saga.ports import Span
 
 TEXT_CHARS = 200
@@ -20,6 +20,8 @@ _LINKS = 20
 _VALUE = Hidden("value")
 _PLAIN = frozenset(get_args(core_schema.ErrorType)) - {"value_error", "assertion_error"}
 """What pydantic itself finds; it says no value."""
+_DRIVERS = frozenset({"asyncpg", "psycopg", "sqlalchemy", "sqlite3"})
+"""The packages whose errors quote rows: `Key (name)=(…) already exists`, `Failing row contains (…)`."""
 
 
 class Redacted(Exception):
@@ -60,6 +62,49 @@ def shown(error: BaseException, hidden: Mapping[str, str]) -> BaseException:
         below = stand_in
     assert below is not None
     return below
+
+
+def unquoted(error: BaseException) -> BaseException:
+    """Return what may be logged of an error that no handler has raised; a database driver's says no row.
+
+    Where a driver is at the bottom of it, what is not ours is said by its class and code alone; tracebacks stay.
+    """
+    chain = list(_chain(error))
+    if not any(map(_quotes_rows, chain)):
+        return error
+    below: BaseException | None = None
+    for each in reversed(chain):
+        stand_in: BaseException = Redacted(said_of(each) if isinstance(each, SagaError) else _class_of(each))
+        if isinstance(each, BaseExceptionGroup):
+            inside = cast("BaseExceptionGroup[BaseException]", each).exceptions
+            stand_in = BaseExceptionGroup("several errors", [unquoted(one) for one in inside])
+        stand_in.__traceback__ = each.__traceback__
+        stand_in.__cause__ = below
+        below = stand_in
+    assert below is not None
+    return below
+
+
+def said_of(error: BaseException) -> str:
+    """Return the class of an error and what it says, for a line or a row; of a database driver's no text."""
+    if any(map(_quotes_rows, _chain(error))) and not isinstance(error, SagaError):
+        return _class_of(error)
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
+def _quotes_rows(error: BaseException) -> bool:
+    """Return whether the text of an error, or of one inside of a group, is a database driver's."""
+    if isinstance(error, BaseExceptionGroup):
+        inside = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return any(_quotes_rows(link) for each in inside for link in _chain(each))
+    return any(each.__module__.partition(".")[0] in _DRIVERS for each in type(error).__mro__)
+
+
+def _class_of(error: BaseException) -> str:
+    """Return the class of an error, with the code that its driver gives it."""
+    code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None)
+    name = type(error).__name__
+    return f"{name}{f' {code}' if code else ''}: its text may quote a row and is left out"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -67,7 +67,7 @@ TransportUrl = Annotated[
 def services_or_set(urls: list[str] | None) -> list[str]:
     """Return the services' databases that were named, else those of SAGA_SERVICE_STORES; a callback of an option."""
     try:
-        return urls or read_settings().settings.service_stores.split()
+        return urls or list(read_settings().settings.service_urls)
     except SettingsError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -33,8 +33,8 @@ Stores = Annotated[
         "--store",
         metavar="URL",
         show_default=False,
-        help="A database, of services or of the coordinator; may stand several times. (env: SAGA_STORE and "
-        "SAGA_COORDINATOR_STORE)",
+        help="A database, of services or of the coordinator; may stand several times. (env: SAGA_STORE, "
+        "SAGA_COORDINATOR_STORE and SAGA_SERVICE_STORES together)",
     ),
 ]
 Transport = Annotated[
@@ -87,7 +87,8 @@ def doctor(
 
 def _asked(targets: tuple[str, ...], stores: tuple[str, ...], transport: str, partitions: int, limits: Limits) -> Asked:
     settings = read_settings().settings
-    stores = stores or tuple(dict.fromkeys(filter(None, (settings.store_url, settings.coordinator_url))))
+    known = (settings.store_url, settings.coordinator_url, *settings.service_urls)
+    stores = stores or tuple(dict.fromkeys(filter(None, known)))
     transport = transport or settings.transport
     if not (stores or transport):
         raise SettingsError("name what to look at: --store and --transport, or set SAGA_STORE and SAGA_TRANSPORT")

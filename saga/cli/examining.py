@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -57,8 +58,9 @@ async def examine(asked: Asked) -> Facts:
     if asked.targets:
         manifests = manifests_at(asked.targets)
         coded = build_plans(manifests) if any(manifest.sagas for manifest in manifests) else ()
-    databases = [await _database(url, asked.clock) for url in asked.stores]
-    published = [plan for url, facts in zip(asked.stores, databases, strict=True) for plan in await _plans(url, facts)]
+    databases = [await _database(url, name, asked.clock) for url, name in _named_apart(asked.stores).items()]
+    stores = dict.fromkeys(asked.stores)
+    published = [plan for url, facts in zip(stores, databases, strict=True) for plan in await _plans(url, facts)]
     facts = Facts(
         databases=tuple(databases),
         plans=tuple(_held_against(coded, published)) if _knows_plans(databases) else (),
@@ -76,11 +78,11 @@ async def examine(asked: Asked) -> Facts:
 # --- databases -------------------------------------------------------------------------------------------------
 
 
-async def _database(url: str, clock: Clock | None) -> DatabaseFacts:
+async def _database(url: str, name: str, clock: Clock | None) -> DatabaseFacts:
     checkup = open_checkup(url, clock=clock)  # says what is wrong with the URL, or which extra is missing
     path = file_of(url)
     named = DatabaseFacts(
-        name=f"sqlite:///{path}" if path else _shown(url),
+        name=name,
         store=store_word(url),
         psql="" if path else quote(_for_psql(url)),
         file=file_facts(path) if path else None,
@@ -90,7 +92,7 @@ async def _database(url: str, clock: Clock | None) -> DatabaseFacts:
         return replace(named, barred=Barred(trouble=Trouble.AWAY, text=text))
     try:
         async with checkup:
-            return replace(await checkup.facts(), store=named.store, psql=named.psql)
+            return replace(await checkup.facts(), name=name, store=named.store, psql=named.psql)
     except SagaError as error:
         return replace(named, barred=Barred(trouble=_trouble(error), text=str(error)))
 
@@ -110,9 +112,26 @@ def _for_psql(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{who.partition(':')[0]}{at}{host}"))
 
 
+def _named_apart(urls: Iterable[str]) -> dict[str, str]:
+    """Return by what name each database is told of: its place, with schema and user where that is several's."""
+    names = {url: _shown(url) for url in urls}
+    shared = {name for name, times in Counter(names.values()).items() if times > 1}
+    return {url: _shown_apart(url) if name in shared else name for url, name in names.items()}
+
+
 def _shown(url: str) -> str:
-    parts = urlsplit(url)
+    if path := file_of(url):
+        return f"sqlite:///{path}"
+    parts = urlsplit(without_driver(url))
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _shown_apart(url: str) -> str:
+    parts = urlsplit(without_driver(url))
+    user = parts.netloc.rpartition("@")[0].partition(":")[0]
+    schema = parse_qs(parts.query).get("schema", [""])[-1]
+    place = _shown(url).replace("://", f"://{user}@", 1) if user else _shown(url)
+    return f"{place}?schema={schema}" if schema else place
 
 
 def _knows_plans(databases: Iterable[DatabaseFacts]) -> bool:

@@ -18,6 +18,7 @@ from outbox.urls import open_coordination_store
 from saga._core.explaining import About, Explanation, Line, explain
 from saga._core.plan import Plan
 from saga._core.planning import plan_from_json
+from saga._masking import masked_url
 from saga.cli.configuring import CoordinatorUrl, Json, services_or_set
 from saga.cli.naming import whole_id
 from saga.cli.saying import Exit, fail, moment, out, print_json, printable, sentences
@@ -153,7 +154,10 @@ def store_word(url: str) -> str:
     secret = not url.startswith("sqlite") and urlsplit(url).password is not None
     if not secret:
         return quote(url)
-    return next((f'"${name}"' for name, known in _configured().items() if known == url), '"$SAGA_STORE"')
+    variable = next((name for name, known in _configured().items() if known == url), "")
+    if not variable and url in _services_set():
+        return quote(masked_url(url))  # one of several in a variable: the shell cannot take it out of there
+    return f'"${variable or "SAGA_STORE"}"'
 
 
 def _configured() -> dict[str, str]:
@@ -162,6 +166,13 @@ def _configured() -> dict[str, str]:
     except SettingsError:
         return {}
     return {"SAGA_STORE": settings.store_url, "SAGA_COORDINATOR_STORE": settings.coordinator_url}
+
+
+def _services_set() -> tuple[str, ...]:
+    try:
+        return read_settings().settings.service_urls
+    except SettingsError:
+        return ()
 
 
 def explanation_json(told: Explanation, store: str, places: Mapping[str, str]) -> dict[str, object]:

@@ -6,6 +6,7 @@ import keyword
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -27,6 +28,7 @@ FILES = {
     "test.py.txt": "tests/test_@NAME@.py",
 }
 """Each template, and the file of the project that it becomes."""
+INSTALLED = "saga-choreography[cli,console]"
 TAKEN = ("tests", "saga", "outbox", "transports")
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
@@ -40,7 +42,20 @@ def new(
     """Write a project with a saga over three services, their migrations, tests and a README; it runs as it is."""
     with sentences():
         project = write_project(name, into)
-    out.print(f"{project} is there. Next:\n  cd {project}\n  python -m {package_of(name)}\n  python -m pytest")
+    out.print(
+        "\n  ".join((f"{project} is there. Next:", *steps_of(project, package_of(name)))), markup=False, soft_wrap=True
+    )
+
+
+def steps_of(project: Path, package: str) -> tuple[str, ...]:
+    """Return what to paste into a shell, which knows nothing of any environment: installed, run and tested."""
+    return (
+        f"cd {quote(str(project))}",
+        "python3 -m venv .venv && . .venv/bin/activate",
+        f"pip install '{INSTALLED}' pytest",
+        f"python -m {package}",
+        "python -m pytest",
+    )
 
 
 def write_project(name: str, into: Path) -> Path:

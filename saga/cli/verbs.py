@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Annotated
 
 import anyio
 import typer
 
+from saga._core.events import Event, Refusal
 from saga._core.instance import STUCK_PHASE
 from saga.cli.configuring import CoordinatorUrl
 from saga.cli.inspecting import PHASES
 from saga.cli.letters import Json, Who, Why
+from saga.cli.results import Code, ResultJson, ResultType, classes_at, given_of
 from saga.cli.saying import Exit, err, fail, nothing_matched, out, print_json, printable, sentences
 from saga.desk import (
     Acted,
     CancelSaga,
-    Given,
     HoldSaga,
     Mode,
     ReleaseSaga,
@@ -51,8 +53,6 @@ Phases = Annotated[
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many sagas at most.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and do nothing.")]
-ResultType = Annotated[str, typer.Option("--result-type", metavar="TYPE", help="Such as payment.captured.v1.")]
-ResultJson = Annotated[str, typer.Option("--result", metavar="JSON", help="The result itself, a JSON object.")]
 LIMIT = 1000
 
 
@@ -84,6 +84,7 @@ def skip(
     names: Names = None,
     result_type: ResultType = "",
     result: ResultJson = "",
+    code: Code = None,
     all_stuck: Stuck = False,  # noqa: FBT002 - a switch
     saga: Name = "",
     version: Version = 0,
@@ -99,9 +100,9 @@ def skip(
     with sentences():
         filtered = _filter(all_stuck, saga, version, phase)
         saga_id, step = _names(names or [], filtered, needs_step=True)
-        given = _given(result_type, result)
+        given = given_of(result_type, result)
         verb = SkipStep(key=_key(step), reason=why, result_type=given.type, result=given.payload)
-        anyio.run(_act, store, saga_id, filtered, verb, who, why, limit, _mode(dry_run), json)
+        anyio.run(_act, store, saga_id, filtered, verb, who, why, limit, _mode(dry_run), json, classes_at(code))
 
 
 def resolve(
@@ -112,6 +113,7 @@ def resolve(
     names: Names = None,
     result_type: ResultType = "",
     result: ResultJson = "",
+    code: Code = None,
     all_stuck: Stuck = False,  # noqa: FBT002 - a switch
     saga: Name = "",
     version: Version = 0,
@@ -124,9 +126,9 @@ def resolve(
     with sentences():
         filtered = _filter(all_stuck, saga, version, phase)
         saga_id, step = _names(names or [], filtered, needs_step=True)
-        given = _given(result_type, result)
+        given = given_of(result_type, result)
         verb = ResolveStep(key=_key(step), reason=why, verdict=verdict, result_type=given.type, result=given.payload)
-        anyio.run(_act, store, saga_id, filtered, verb, who, why, limit, _mode(dry_run), json)
+        anyio.run(_act, store, saga_id, filtered, verb, who, why, limit, _mode(dry_run), json, classes_at(code))
 
 
 def cancel(
@@ -201,12 +203,6 @@ def _key(path: str) -> RunKey:
     return RunKey(step=step, branch=branch)
 
 
-def _given(result_type: str, result: str) -> Given:
-    if result and not result_type:
-        fail(["--result needs its --result-type, such as payment.captured.v1"], Exit.USAGE)
-    return Given(type=result_type, payload=result.encode())
-
-
 def _filter(
     all_stuck: bool,  # noqa: FBT001 - a switch
     saga: str,
@@ -250,8 +246,9 @@ async def _act(
     limit: int,
     mode: Mode,
     json: bool,  # noqa: FBT001 - anyio.run
+    events: Iterable[type[Event | Refusal]] = (),
 ) -> None:
-    async with SagaDesk(store) as desk:
+    async with SagaDesk(store, events=events) as desk:
         if wanted is None:
             _tell(await desk.act(saga_id, verb, who=who, why=why, mode=mode), mode, json=json)
             return

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import anyio
 
 from saga._core.ids import saga_id_of
+from saga._core.inspecting import UntoldEnd
 from saga._core.plan import Plan
 from saga._core.running import PlanState
-from saga._core.sagas import SagaFilter, SagaQuery
+from saga._core.sagas import OnEnd, SagaFilter, SagaQuery
 from saga.console._maps import plan_states
 from saga.console._places import Places
+from saga.ports.overseeing import OverseeingStore, Side
 
 FRESH_SECONDS = 5.0
 
@@ -43,12 +45,30 @@ class Asked:
             return ()
         return [wanted.saga] if wanted.saga else sorted({one.saga for one in await self.plans()})
 
+    async def query(self, wanted: SagaFilter) -> SagaQuery:
+        """Return what a database is asked for a filter."""
+        untold = await untold_ends(self._places) if wanted.on_end is OnEnd.FAILS else ()
+        return query_of(wanted, await self.names(wanted), untold)
 
-def query_of(wanted: SagaFilter, names: Iterable[str]) -> SagaQuery:
-    """Return what a database is asked: a key is the ID that a saga of each name would have under it."""
+
+async def untold_ends(places: Places, saga_ids: Sequence[str] = ()) -> Mapping[str, UntoldEnd]:
+    """Return the ends whose handler keeps failing, of these sagas or of all, by saga; of the databases that answer."""
+
+    async def ask(store: OverseeingStore) -> Sequence[UntoldEnd]:
+        return await store.untold_ends(saga_ids) if Side.PARTICIPANT in await store.sides() else ()
+
+    found, _ = await places.each(ask)
+    return {end.saga_id: end for ends in found.values() for end in ends}
+
+
+def query_of(wanted: SagaFilter, names: Iterable[str], untold: Iterable[str] = ()) -> SagaQuery:
+    """Return what a database is asked: a key is the ID that a saga of each name would have under it.
+
+    `untold` are the sagas whose handler of the end keeps failing, where the filter asks for them.
+    """
     names = tuple(names)
 
     def ids(key: str) -> tuple[str, ...]:
         return tuple(saga_id_of(name, wanted.tenant, key) for name in names) if key else ()
 
-    return SagaQuery(wanted=wanted, ids=ids(wanted.key), text_ids=ids(wanted.text.strip()))
+    return SagaQuery(wanted=wanted, ids=ids(wanted.key), text_ids=ids(wanted.text.strip()), untold=tuple(untold))

@@ -31,6 +31,8 @@ log = logging.getLogger("saga")
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
+KEPT_SECONDS = 600.0
+"""How long a report on a dependency is kept: its process speaks again as long as calls fail, or it is gone."""
 BROKER = "broker"
 
 
@@ -121,10 +123,18 @@ class Ear:
         except Undecodable as error:
             log.info("a message on %s cannot be read and is ignored: %s", BREAKERS, error)
             return
+        self._forget(self._clock.now())
         if isinstance(said, FleetVerdict):
             self._verdicts[said.dependency] = said
         else:
             self._reports[said.dependency, said.service, said.slot] = said
+
+    def _forget(self, now: datetime) -> None:
+        """Drop what was said long ago, or by a clock that is far ahead."""
+        self._reports = {
+            key: one for key, one in self._reports.items() if abs((now - one.at).total_seconds()) < KEPT_SECONDS
+        }
+        self._verdicts = {name: one for name, one in self._verdicts.items() if one.valid_until > now}
 
     # --- what was heard --------------------------------------------------------------------------------------
 
@@ -164,15 +174,14 @@ class Ear:
         }
 
     def breakers(self, dependencies: Sequence[str]) -> tuple[BreakerState, ...]:
-        """Return how each dependency is treated: those named here, and all that were heard of."""
+        """Return how each dependency is treated: those named here, and all heard of in the last ten minutes."""
         now = self._clock.now()
+        self._forget(now)
         names = {*dependencies, *self._verdicts, *(dependency for dependency, _, _ in self._reports)}
         return tuple(self._breaker(name, now) for name in sorted(names))
 
     def _breaker(self, name: str, now: datetime) -> BreakerState:
         verdict = self._verdicts.get(name)
-        if verdict is not None and verdict.valid_until <= now:
-            verdict = None
         reports = [one for (dependency, _, _), one in self._reports.items() if dependency == name]
         fresh = [one for one in reports if (now - one.at).total_seconds() < LONGEST_WORD_SECONDS]
         return BreakerState(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from http import HTTPStatus
 from typing import Self
 
@@ -13,6 +14,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from saga._core.events import Event, Refusal
+from saga._runtime.trouble import unquoted
 from saga.console.guard import Guard
 from saga.console.house import House, NotAllowed, NotHere, Shared
 from saga.console.people import Authenticate, Role
@@ -78,7 +80,7 @@ class Console:
         if traces and ("{trace_id}" not in traces or not traces.startswith(("http://", "https://"))):
             raise SettingsError(f"traces={traces!r}: write an http address with {{trace_id}} in it")
         self._reads = (coordinator, tuple(services), transport, tuple(events))
-        self._desk = desk or (lambda: SagaDesk(coordinator))
+        self._desk = desk or partial(SagaDesk, coordinator, events=self._reads[3])
         self._payloads = payloads
         self._streams = streams
         self._tick_seconds = tick_seconds
@@ -184,8 +186,9 @@ class Console:
                 raise
             said = self._say(request, _status_of(error), str(error))
             await said(scope, receive, send)
-        except Exception:
-            log.exception("the console cannot answer %s %s", request.method, request.url.path)
+        except Exception as error:
+            cannot = "the console cannot answer %s %s"
+            log.error(cannot, request.method, request.url.path, exc_info=unquoted(error))  # noqa: TRY400 - no rows
             if began:
                 raise
             sentence = "the log of the process says what went wrong"

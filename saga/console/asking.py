@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from starlette.datastructures import QueryParams
 
-from saga._core.sagas import SagaFilter
+from saga._core.sagas import OnEnd, SagaFilter
 from saga.errors import SettingsError
 
 MAX_TEXT = 200
@@ -16,7 +16,7 @@ TIMES = ("started_from", "started_before", "ended_from", "ended_before")
 MORE = ("tenant", "key", "step", "error", "version", *TIMES)
 """Fields that are folded away until one of them is used."""
 
-SAGA_FIELDS = frozenset({*TEXTS, *TIMES, "q", "phase", "version", "after"})
+SAGA_FIELDS = frozenset({*TEXTS, *TIMES, "q", "phase", "on_end", "version", "after"})
 """What the address of a list of sagas may hold."""
 
 Query = Mapping[str, object]
@@ -38,6 +38,7 @@ def saga_filter(given: QueryParams) -> SagaFilter:
     return SagaFilter(
         text=text_of(given, "text") or text_of(given, "q"),  # what one types by hand
         phases=tuple(dict.fromkeys(phases)),
+        on_end=_on_end(given),
         saga=text_of(given, "saga"),
         version=int(version or 0),
         tenant=text_of(given, "tenant"),
@@ -58,7 +59,9 @@ def query_of(wanted: SagaFilter) -> dict[str, object]:
     query |= {name: field_time(getattr(wanted, name)) for name in TIMES}
     return {
         name: value
-        for name, value in (query | {"phase": list(wanted.phases), "version": wanted.version or ""}).items()
+        for name, value in (
+            query | {"phase": list(wanted.phases), "on_end": wanted.on_end.value, "version": wanted.version or ""}
+        ).items()
         if value not in ("", [])
     }
 
@@ -89,6 +92,14 @@ def page_of(given: Mapping[str, str]) -> str:
 def field_time(when: datetime | None) -> str:
     """Return a time as a field of a form has it, in UTC."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S").removesuffix(":00") if when is not None else ""
+
+
+def _on_end(given: Mapping[str, str]) -> OnEnd:
+    value = text_of(given, "on_end")
+    try:
+        return OnEnd(value)
+    except ValueError:
+        raise SettingsError(f"on_end={value!r} is none: write {OnEnd.FAILS}, or leave it out") from None
 
 
 def _time_of(given: Mapping[str, str], name: str) -> datetime | None:

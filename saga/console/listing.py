@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from saga._core.inspecting import UntoldEnd
 from saga._core.letters import LetterFilter
 from saga._core.sagas import COUNT_CAP, PHASES, SagaFilter, SagaPage, column_names, values_of
 from saga.console.asking import SAGA_FIELDS, is_more, only_known, page_of, query_of, saga_filter
@@ -37,10 +38,18 @@ async def list_values(house: House, request: Request) -> dict[str, object]:
         wanted, after = saga_filter(request.query_params), page_of(request.query_params)
         page, wrong = await house.reader.sagas(wanted, after=after, limit=LISTED), ""
         dead = await _dead_of(house, page)
+        untold = await _untold_of(house, page)
     except SettingsError as error:
         wanted, after, page, wrong = SagaFilter(), "", SagaPage(lines=()), str(error)
-        dead = frozenset[str]()
-    more = {"dead": dead, "wrong": wrong, "page": page, "after": after, "more": is_more(wanted)}
+        dead, untold = frozenset[str](), dict[str, UntoldEnd]()
+    more: dict[str, object] = {
+        "dead": dead,
+        "untold": untold,
+        "wrong": wrong,
+        "page": page,
+        "after": after,
+        "more": is_more(wanted),
+    }
     return _counted(wanted, None) | more
 
 
@@ -50,6 +59,11 @@ async def _dead_of(house: House, page: SagaPage) -> frozenset[str]:
         return frozenset()
     letters = await house.reader.letters(LetterFilter(), limit=NEWEST_LETTERS)
     return frozenset(letter.saga_id for letter in letters.lines)
+
+
+async def _untold_of(house: House, page: SagaPage) -> Mapping[str, UntoldEnd]:
+    """Return which sagas of a page have ended without the handler of their end having heard of it."""
+    return await house.reader.untold_ends([line.saga_id for line in page.lines]) if page.lines else {}
 
 
 async def counts(house: House, request: Request) -> Response:

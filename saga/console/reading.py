@@ -13,6 +13,7 @@ import orjson
 
 from outbox.clock import SystemClock
 from saga._core.events import Event, Refusal
+from saga._core.inspecting import UntoldEnd
 from saga._core.letters import LetterFilter
 from saga._core.overview import Census, Changes, Overview
 from saga._core.plan import Plan
@@ -44,7 +45,7 @@ from saga._core.sagas import (
 from saga._core.schemas import schema_of
 from saga._core.whole import Payloads, PayloadView, RunPayloads, SagaWhole
 from saga.console import _running, _whole
-from saga.console._asking import Asked, query_of
+from saga.console._asking import Asked, untold_ends
 from saga.console._hearing import Ear
 from saga.console._maps import plan_states
 from saga.console._merging import merge, read_ends
@@ -159,25 +160,24 @@ class Reader:
         limit = max(1, min(limit, PAGE_MOST))
         store = await self._places.coordinator()
         place = read_place(after) if after else None
-        lines = await store.lines(query_of(wanted, await self._asked.names(wanted)), after=place, limit=limit + 1)
+        lines = await store.lines(await self._asked.query(wanted), after=place, limit=limit + 1)
         more = len(lines) > limit
         shown = tuple(lines[:limit])
         return SagaPage(lines=shown, after=write_place(line_place(shown[-1])) if more else "")
 
     async def count(self, wanted: SagaFilter) -> int:
         """Count the sagas of a filter, up to `COUNT_CAP`, which means that there are more."""
-        store = await self._places.coordinator()
-        found = await store.count(query_of(wanted, await self._asked.names(wanted)), cap=COUNT_CAP)
+        found = await (await self._places.coordinator()).count(await self._asked.query(wanted), cap=COUNT_CAP)
         return min(COUNT_CAP, sum(found.values()))
 
     async def phase_counts(self, wanted: SagaFilter) -> Mapping[str, int]:
         """Count the sagas of a filter in each phase, whatever phases it names itself, each up to `COUNT_CAP`."""
         store = await self._places.coordinator()
-        names = await self._asked.names(wanted)
+        asked = await self._asked.query(wanted)
         found: dict[str, int] = {}
         # What is rare among all of them would not be among the first few.
         for phases in [PHASES] if is_narrow(wanted) else [OPEN_PHASES, *((phase,) for phase in ENDED_PHASES)]:
-            query = query_of(replace(wanted, phases=() if phases is PHASES else phases), names)
+            query = replace(asked, wanted=replace(wanted, phases=() if phases is PHASES else phases))
             found |= await store.count(query, cap=COUNT_CAP * len(phases))
         return {phase: min(COUNT_CAP, found.get(phase, 0)) for phase in PHASES}
 
@@ -193,6 +193,10 @@ class Reader:
             after = page.after
             if not after:
                 return
+
+    async def untold_ends(self, saga_ids: Sequence[str] = ()) -> Mapping[str, UntoldEnd]:
+        """Read whose handler of the end keeps failing, of these sagas or of all; of the databases that answer."""
+        return await untold_ends(self._places, saga_ids)
 
     async def saga(self, saga_id: str) -> SagaWhole | None:
         """Read everything that all databases keep of one saga, None when the coordinator does not know it."""

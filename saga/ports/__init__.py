@@ -6,20 +6,14 @@ from saga._core.envelope import Delivery, Message
 from saga.ports.operating import DeadLetters, Footprints, Inspection, OperatingStore
 from saga.ports.shards import ShardStore
 from saga.ports.store import (
-    AdoptedUnit,
     Beat,
-    Claim,
     Clock,
     CoordinationStore,
     CoordinatorStore,
-    Database,
     Deadlines,
-    EntityLocks,
-    Lock,
     OutboxStore,
     ParticipantStore,
     Store,
-    UnitOfWork,
 )
 from saga.ports.tracing import Below, Span, SpanKind, Tracer
 from saga.ports.transport import (
@@ -35,6 +29,7 @@ from saga.ports.transport import (
     TopicSpec,
     Transport,
 )
+from saga.ports.unit import AdoptedUnit, Claim, Database, EntityLocks, Lock, UnitOfWork
 from saga.ports.watching import OpenRows, Watch, unwatched
 
 __all__ = [

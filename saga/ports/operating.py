@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, Self
 
 from saga._core.audit import AuditRow
-from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows
+from saga._core.inspecting import InstanceCount, InstanceFilter, InstancePlace, SagaRows, UntoldEnd
 from saga._core.letters import LetterFilter, LetterGroup
 from saga._core.rows import DeliveryRow, InstanceRow
 
@@ -73,10 +73,14 @@ class Inspection(Protocol):
 
 
 class Footprints(Protocol):
-    """Read what a participants' database keeps of one saga; raises SettingsError when it is none."""
+    """Read what a participants' database keeps of sagas; raises SettingsError when it is none."""
 
     async def find_runs(self, saga_id: str) -> SagaRows:
         """Read all runs, gates and waiting or dead deliveries of a saga, of every service in the database."""
+        ...
+
+    async def untold_ends(self, saga_ids: Sequence[str] = (), *, limit: int = 1_000) -> Sequence[UntoldEnd]:
+        """Read whose `on_end` has failed and is tried again, of these sagas or of all; most attempts first."""
         ...
 
 

@@ -29,10 +29,12 @@ from saga._core.inspecting import InstanceCount
 from saga._core.rows import Changes
 from saga._core.words import Reason
 from saga.cli.doctoring import limits_of
+from saga.cli.explaining import store_word
 from saga.cli.targets import runs_at
 from saga.errors import SettingsError
 from tests.cli.stuck_shop import fill
 from tests.cli.test_dlq import saga
+from tests.cli.test_doctor_kafka import without_store
 from tests.contracts.operating_contract import dead
 from tests.contracts.store_rows import outgoing, put
 
@@ -47,7 +49,7 @@ nas:/data /mnt/my\\040data nfs4 rw,vers=4.2 0 0
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("SAGA_STORE", "SAGA_COORDINATOR_STORE", "SAGA_TRANSPORT"):
+    for name in ("SAGA_STORE", "SAGA_COORDINATOR_STORE", "SAGA_SERVICE_STORES", "SAGA_TRANSPORT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -297,12 +299,54 @@ def test_the_worst_comes_first_and_nothing_twice() -> None:
     assert [one.severity for one in found] == [Severity.WRONG, Severity.RISK]
 
 
+# --- several databases -----------------------------------------------------------------------------------------
+
+
+def test_each_database_of_the_settings_is_looked_at_and_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill()
+    ends("sqlite:///services.db")
+    monkeypatch.setenv("SAGA_STORE", "sqlite:///one.db")
+    monkeypatch.setenv("SAGA_SERVICE_STORES", "sqlite:///services.db sqlite:///typo.db sqlite:///services.db")
+    said = without_store("doctor", "--json")
+    where = {line["code"]: line["where"] for line in said.lines}
+    assert said.code == 3
+    assert where["sagas-stuck"] == f"sqlite:///{folder / 'one.db'}"
+    assert where["on-end-fails"] == f"sqlite:///{folder / 'services.db'}"
+    assert where["database-away"] == f"sqlite:///{folder / 'typo.db'}"
+    assert len([line for line in said.lines if line["code"] == "on-end-fails"]) == 1
+    named = saga("doctor", "--json", store="sqlite:///one.db")
+    assert {line["where"] for line in named.lines} == {f"sqlite:///{folder / 'one.db'}"}, "what is named goes before"
+
+
+def test_databases_that_differ_by_schema_or_user_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = "postgresql+asyncpg://ann:secret@127.0.0.1:1/shop"
+    stores = [f"{there}?schema=orders", f"{there}?schema=stock", "postgresql://bob@127.0.0.1:1/shop"]
+    monkeypatch.setenv("SAGA_SERVICE_STORES", " ".join([*stores, "postgresql://ann@127.0.0.1:1/other?schema=x"]))
+    said = without_store("doctor", "--json")
+    assert [line["where"] for line in said.lines] == [
+        "postgresql://ann@127.0.0.1:1/shop?schema=orders",
+        "postgresql://ann@127.0.0.1:1/shop?schema=stock",
+        "postgresql://bob@127.0.0.1:1/shop",
+        "postgresql://127.0.0.1:1/other",
+    ]
+    assert "secret" not in said.out
+
+
+def test_a_command_names_a_service_database_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_SERVICE_STORES", "postgresql://ann:secret@db/orders postgresql://ann:secret@db/stock")
+    assert store_word("postgresql://ann:secret@db/stock") == "'postgresql://ann:***@db/stock'"
+
+
+def test_a_service_database_that_cannot_be_one_is_said_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_SERVICE_STORES", "sqlite:///a.db,sqlite:///b.db mysql://x")
+    said = saga("doctor", store="sqlite:///one.db")
+    assert (said.code, "SAGA_SERVICE_STORES: a database URL with scheme 'mysql'" in said.err) == (2, True)
+
+
 # --- used wrongly ----------------------------------------------------------------------------------------------
 
 
 def test_what_is_used_wrongly_exits_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.cli.test_doctor_kafka import without_store
-
     said = without_store("doctor")
     assert (said.code, "--store" in said.err) == (2, True)
     assert without_store("doctor", "--store", "mysql://x").code == 2

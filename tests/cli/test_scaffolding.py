@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,29 @@ def test_what_it_writes_runs(project: Path) -> None:
         "o-2: compensated (Declined(reason='more than 100.00 is too much'))",
         "o-3: compensated (OutOfStock(sku='lamp'))",
     ]
+
+
+def test_what_it_prints_can_be_pasted_into_a_fresh_shell(tmp_path: Path) -> None:
+    code, said = new("my-shop", "--into", str(tmp_path / "a folder"))
+    first, *steps = said.splitlines()
+    assert (code, first.endswith("is there. Next:")) == (0, True)
+    # pip finds what the project names where this test has it from, and asks nobody else.
+    known = os.pathsep.join([sysconfig.get_path("purelib"), str(Path(__file__).parents[2])])
+    shell = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": known}
+    done = subprocess.run(
+        ["bash", "-e"],
+        input="\n".join(steps),
+        cwd=tmp_path,
+        env=shell | {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Requirement already satisfied: pytest" in done.stdout
+    assert "o-1: completed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_its_tests_pass_without_a_warning(project: Path) -> None:

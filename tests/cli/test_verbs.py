@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,62 @@ def test_a_result_goes_with_its_type() -> None:
     assert saga("skip", "s3", "stock.reserve", *SIGNED).code == 1
     said = saga("resolve", "s3", "stock.reserve", "--verdict", "happened", *given, *SIGNED)
     assert (said.code, "calls nothing outside" in said.err) == (1, True)
+
+
+CODE = """
+from pydantic import Field
+from saga import NOTHING, Event, Run, Saga, Service
+checkout = Saga("checkout", version=1)
+stock = Service("stock")
+class Asked(Event, name="asked", version=1):
+    pass
+class Reserved(Event, name="reserved", version=1):
+    sku: str
+    number: int = Field(default=1, ge=1)
+class Other(Event, name="other", version=1):
+    pass
+@stock.step(checkout, compensation=NOTHING)
+async def reserve(asked: Asked, run: Run) -> Reserved:
+    return Reserved(sku="x")
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the target of a module that declares the step, unlike any other test's."""
+    name = f"code_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(CODE)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    return f"{name}:stock"
+
+
+def skip(result: str, *arguments: str) -> Said:
+    given = ("--result-type", "reserved.v1", "--result", result)
+    return saga("skip", "s3", "stock.reserve", *given, *SIGNED, *arguments)
+
+
+def test_a_dry_run_holds_a_result_against_the_code(code: str) -> None:
+    said = skip('{"number": 0, "secret": "7b"}', "--code", code, "--dry-run")
+    assert said.code == 1
+    assert "the result does not fit reserved.v1: sku: Field required; number: " in said.err
+    assert "7b" not in said.err
+    said = skip('{"sku": "x"}', "--code", code, "--dry-run")
+    assert (said.code, "checks it when it gets it" in said.out) == (0, False)
+    assert skip("{}", "--code", code).code == 1, "nor is it sent"
+    assert saga("history", "s3").code == 1
+    assert skip('{"sku": "x"}', "--code", code).code == 0
+    assert skip('{"sku": "x"}', "--code", "nowhere:stock").code == 2
+    assert skip('{"sku": "x"}', "--code", "a file").code == 2
+
+
+def test_without_the_code_a_dry_run_says_who_checks_a_result() -> None:
+    said = skip("{}", "--dry-run")
+    assert said.code == 0
+    assert said.out.endswith(
+        "; whether the result fits reserved.v1 is not known here: stock checks it when it gets it\n"
+    )
+    assert "checks it" not in skip("{}").out
+    assert "checks it" not in saga("cancel", "s3", *SIGNED, "--dry-run").out
 
 
 @pytest.mark.parametrize(

@@ -398,6 +398,13 @@ async def test_breakers_are_as_the_fleet_says_until_its_word_runs_out() -> None:
         assert (state.phase, state.share, state.valid_until, state.calls) == (BreakerPhase.CLOSED, 100, None, 10)
         clock.at += timedelta(seconds=10)
         assert ear.breakers(())[0].calls == 0
+        clock.at = report.at + timedelta(minutes=9, seconds=59)
+        assert ear.breakers(())[0].services == ("bank",)
+        clock.at = report.at + timedelta(minutes=10)
+        assert ear.breakers(()) == (), "its process is gone, or all is well"
+        assert ear.breakers(("gateway",))[0].services == ()
+        assert not ear._reports  # pyright: ignore[reportPrivateUsage]
+        assert not ear._verdicts  # pyright: ignore[reportPrivateUsage]
         tasks.cancel_scope.cancel()
 
 

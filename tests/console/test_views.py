@@ -8,16 +8,21 @@ import json
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from outbox.urls import open_coordination_store, open_store
+from saga._core.rows import Changes
 from saga.console import Console, Role, User
 from saga.console.streams import event
-from tests.console.shop import CANARY, HOSTILE, OrderPlaced, Town, town_of, until
+from tests.console.shop import CANARY, HOSTILE, Captured, OrderPlaced, Town, town_of, until
 from tests.console.visiting import Visitor, fault_in, listen, text_of, visiting
+from tests.contracts.operating_contract import untold
+from tests.contracts.store_rows import put
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +105,32 @@ async def test_the_list_is_searched_paged_and_taken_away(busy_shop: Path) -> Non
         assert (await visitor.get("/export?format=pdf")).status_code == 400
 
 
+async def test_an_end_whose_handler_fails_is_marked_in_the_list_and_can_be_asked_for(busy_shop: Path) -> None:
+    async with open_shop(busy_shop) as (there, _, visitor):
+        ended = there.sagas["second"]
+        row = replace(untold(ended, 7, "orders"), due_at=datetime.now(UTC) + timedelta(days=1), error=f"down {HOSTILE}")
+        async with open_store(there.url) as store:
+            await put(store, Changes(insert_deliveries=(row,)), ended)
+        page = await visitor.get("/sagas?phase=completed")
+        assert page.text.count('<span class="chip bad">on_end fails</span></a>') == 1
+        assert "orders, 7 times so far: down &lt;script" in page.text
+        for query, sagas in [
+            ("on_end=fails", 1),
+            ("on_end=fails&phase=completed", 1),
+            ("on_end=fails&phase=stuck", 0),
+            ("on_end=fails&key=order-1002&saga=checkout", 1),
+            ("on_end=fails&key=order-1001&saga=checkout", 0),
+            ("on_end=fails&text=order-1002", 1),
+            ("on_end=fails&text=scales", 0),
+        ]:
+            page = await visitor.get(f"/sagas?{query}")
+            assert page.text.count("<tr>") - 1 == sagas or (sagas == 0 and "No saga matches" in page.text), query
+            assert f"{sagas} saga" in text_of(await visitor.get(f"/counts?{query}")), query
+            assert len((await visitor.get(f"/export?format=jsonl&{query}")).text.splitlines()) == sagas, query
+        assert 'name="on_end" value="fails" checked' in page.text
+        assert 'role="alert"' in (await visitor.get("/sagas?on_end=odd")).text
+
+
 async def test_a_saga_is_acted_on_after_a_look_at_what_would_happen(busy_shop: Path) -> None:
     async with open_shop(busy_shop) as (there, _, visitor):
         saga_id = there.sagas["stuck"]
@@ -128,6 +159,23 @@ async def test_a_saga_is_acted_on_after_a_look_at_what_would_happen(busy_shop: P
         odd = {"verb": "skip", "run": "office.weigh", "result_type": "a.v1", "result": "{"}
         assert "no JSON" in text_of(await visitor.form("/act", given | odd))
         assert (await visitor.form("/act", given | {"saga_id": "none"})).status_code == 404
+
+
+async def test_a_result_is_held_against_its_class_where_that_is_known(busy_shop: Path) -> None:
+    async with open_shop(busy_shop) as (there, _, visitor):
+        given = {"saga_id": there.sagas["doubt"], "verb": "resolve", "run": "payment.capture", "verdict": "happened"}
+        given |= {"why": "the gateway says so", "result_type": "payment.captured.v1", "result": '{"order": "1"}'}
+        looked = text_of(await visitor.form("/act", given))
+        assert "Cannot resolve. the result does not fit payment.captured.v1: parcel: Field required" in looked
+        looked = text_of(await visitor.form("/act", given | {"result": '{"order": "1", "parcel": "ok"}'}))
+        assert "This would happen: resolve payment.capture" in looked
+    for events, words in (((), "payment checks it when it gets it"), ((Captured,), "parcel: Field required")):
+        async with (
+            town_of(busy_shop) as there,
+            Console(there.url, events=events) as console,
+            visiting(console) as visitor,
+        ):
+            assert words in text_of(await visitor.form("/act", given)), events
 
 
 async def test_every_verb_is_done_by_the_name_of_who_asks(busy_shop: Path) -> None:

@@ -67,6 +67,12 @@ def dead(n: int, error: str = "e", service: str = SERVICE, step: str = STEP, sag
     return replace(row, error=error, raw=replace(row.raw, offset=n, value=b"\x00\xff%d" % n))
 
 
+def untold(saga: str, attempt: int, service: str = SERVICE) -> DeliveryRow:
+    """Return an outcome whose handler has failed so many times."""
+    row = replace(dead(1, "SMTPError", service=service, step="", saga=saga), reason=Reason.RETRY, attempt=attempt)
+    return replace(row, raw=replace(row.raw, topic="saga.outcomes"))
+
+
 async def die(bench: OperatingBench, *rows: DeliveryRow) -> None:
     await put(bench.store, Changes(insert_deliveries=rows))
 
@@ -322,6 +328,19 @@ class OperatingContract:
         assert found.gates == gates
         assert tuple(replace(row, id=0) for row in found.deliveries) == rows
         assert await bench.desk.find_runs(saga_id()) == SagaRows()
+
+    async def test_ends_whose_handler_fails_are_found_by_saga_or_all(self, bench: OperatingBench) -> None:
+        ends = [untold(f"s{n}", n, service=SERVICE if n < 3 else OTHER) for n in (0, 1, 2, 3)]
+        step = replace(untold("s4", 2), step=STEP)
+        await put(bench.store, Changes(insert_deliveries=(*ends, step, dead(9), waiting("s1", NOW, message_id="x"))))
+        found = await bench.desk.untold_ends()
+        assert [(end.saga_id, end.service, end.attempt, end.error) for end in found] == [
+            ("s3", OTHER, 3, "SMTPError"),
+            ("s2", SERVICE, 2, "SMTPError"),
+            ("s1", SERVICE, 1, "SMTPError"),
+        ]
+        assert [end.saga_id for end in await bench.desk.untold_ends(["s1", "s3", "s0", "none"])] == ["s3", "s1"]
+        assert [end.saga_id for end in await bench.desk.untold_ends(limit=1)] == ["s3"]
 
     # --- the outbox --------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from outbox.postgres import PostgresCoordinationStore, PostgresStore
-from outbox.sqlalchemy import SqlAlchemyStore
+from outbox.sqlalchemy.stores import SqlAlchemyStore
 from saga import NOTHING, Ending, Event, Run, Saga, Service
 from saga._core.rows import Changes
 from saga.app import App, Coordinator

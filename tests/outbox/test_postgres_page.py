@@ -20,11 +20,13 @@ from outbox.inboxes import InboxPruner
 from outbox.postgres import PostgresCoordinationStore, PostgresOperatingStore, PostgresSettings, PostgresStore
 from outbox.postgres.grants import GRANTS, grants_of
 from outbox.sql import Component, Phase
-from saga import Ending
+from saga import Ending, Service
 from saga._core.letters import LetterFilter
+from saga._core.resolve import resolve_all
 from saga._core.rows import Changes
+from saga._runtime.stations import check_user_migrations, run_user_migrations
 from saga.app import App
-from saga.errors import GrantMissing, SettingsError
+from saga.errors import GrantMissing, SchemaMismatch, SettingsError
 from saga.ports.keeping import Prunable
 from tests.contracts.coordination_contract import CoordinationContract
 from tests.contracts.locks_contract import LocksContract
@@ -75,7 +77,7 @@ class Roles:
 
     async def set_up(self) -> None:
         """Do what the page says: the administrator, the migrations, the owner."""
-        administrator, owner = blocks("sql")
+        administrator, owner, *_ = blocks("sql")
         await self.execute(administrator.text)
         await self.migrate()
         await self.execute(owner.text, "saga_owner")
@@ -218,6 +220,35 @@ async def test_who_only_looks_can_look_and_no_more(roles: Roles) -> None:
         assert (await desk.find_runs("nobody")).runs == ()
         with pytest.raises(GrantMissing, match="saga_delivery"):
             await desk.replay([1], who="me", why="because")
+
+
+async def test_the_services_own_files_are_applied_by_the_owner_and_seen_by_the_service(
+    roles: Roles, tmp_path: Path
+) -> None:
+    _, _, administrator, owner = blocks("sql")
+    (tmp_path / "0001.sql").write_text("create table goods (sku text primary key, free integer not null);\n")
+    service = resolve_all([Service("inventory", migrations=tmp_path)])[0]
+    async with PostgresStore(roles.url("saga_owner")) as store:
+        with pytest.raises(
+            SettingsError, match=r"cannot be applied: permission denied for schema public: .*GRANT CREATE"
+        ):
+            await run_user_migrations(store, service)
+        await roles.execute(administrator.text)
+        await run_user_migrations(store, service)
+        await run_user_migrations(store, service)
+    async with PostgresStore(roles.url("orders_app")) as store:
+        with pytest.raises(
+            SettingsError, match="let the owner of that table run GRANT SELECT ON saga_user_migration TO"
+        ):
+            await check_user_migrations(store, [service])
+        await roles.execute(owner.text, "saga_owner")
+        await check_user_migrations(store, [service])
+        await run_user_migrations(store, service)  # as an app does with migrate=True: there is nothing to do
+        async with store.unit(claim(saga_id())) as unit:
+            await unit.db.execute("insert into goods values ('book', 1)")
+        (tmp_path / "0002.sql").write_text("alter table goods add price integer;\n")
+        with pytest.raises(SchemaMismatch, match=r"0002.sql not applied"):
+            await check_user_migrations(store, [service])
 
 
 class LowlyBench(PostgresBench):

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from outbox.postgres import PostgresSettings, PostgresStore
-from outbox.sqlalchemy import SqlAlchemyStore
+from outbox.sqlalchemy.stores import SqlAlchemyStore
 from saga import Ending, Event, Refusal, Run, Saga, Service
 from saga._core.rows import Changes
 from saga._opening import patiently

@@ -3,34 +3,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, StatementError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from outbox.postgres import PostgresCoordinationStore, PostgresSettings, PostgresStore
-from outbox.sqlalchemy import SqlAlchemyCoordinationStore, SqlAlchemyStore
+from outbox.sqlalchemy.stores import SqlAlchemyCoordinationStore, SqlAlchemyStore
 from outbox.urls import open_coordination_store, open_store
 from saga import Ending, Event, Refusal, Run, Saga, Service
-from saga._core.definition import Binding
 from saga._core.rows import Changes
-from saga._runtime.handlers import call
 from saga._runtime.trouble import HandlerTrouble
 from saga.app import App, Coordinator
-from saga.errors import Contended, NotRunning, SettingsError, StoreError, StoreUnavailable
-from saga.ports import Lock, UnitOfWork
-from saga.testing import unit as sqlite_unit
+from saga.errors import Contended, NotRunning, SettingsError, StoreUnavailable
+from saga.ports import Lock
 from tests.contracts.coordination_contract import CoordinationContract
 from tests.contracts.fleet_contract import FleetContract
 from tests.contracts.locks_contract import LocksContract
+from tests.contracts.session_contract import FIVE_AND_ONE, GOODS, Base, Goods, SessionContract, take, turn
 from tests.contracts.store_contract import LONG_SECONDS, StoreContract, give_prune
 from tests.contracts.store_rows import SERVICE, claim, outgoing, run, saga_id
 from tests.outbox.proxy import Proxy
@@ -40,19 +36,6 @@ from tests.outbox.test_postgres import PostgresBench, ask, until
 __all__ = ["give_prune"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
-
-GOODS = "create table goods (sku varchar(20) primary key, free integer not null check (free >= 0))"
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Goods(Base):
-    __tablename__ = "goods"
-
-    sku: Mapped[str] = mapped_column(sa.String(20), primary_key=True)
-    free: Mapped[int]
 
 
 def engine_of(url: str, **options: Any) -> AsyncEngine:
@@ -80,6 +63,9 @@ class SqlAlchemyBench(PostgresBench):
         self.store = SqlAlchemyStore(engine)
         self.other = SqlAlchemyStore(other)
         self.coordination = SqlAlchemyCoordinationStore(engine)
+
+    async def free(self, sku: str) -> Any:
+        return await ask(self.url, "select free from goods where sku = $1", sku)
 
 
 @pytest.fixture
@@ -138,211 +124,12 @@ class TestSqlAlchemyCoordination(CoordinationContract):
 async def goods(bench: SqlAlchemyBench) -> SqlAlchemyBench:
     async with bench.store.unit(claim()) as unit:
         await unit.db.execute(GOODS)
-        await unit.db.execute("insert into goods values ('book', 5), ('pen', 1)")
+        await unit.db.execute(FIVE_AND_ONE)
     return bench
 
 
-Handle = Callable[[Run], Awaitable[Any]]
-
-
-async def turn(unit: UnitOfWork, handle: Handle, seconds: float = LONG_SECONDS) -> Any:
-    """Do what the runtime does with a handler."""
-    return await call(handle, (Binding.RUN,), {}, Run(saga_id="s", step="stock.reserve", door=unit), seconds)
-
-
-async def free(bench: SqlAlchemyBench, sku: str) -> Any:
-    return await ask(bench.url, "select free from goods where sku = $1", sku)
-
-
-async def take(run: Run) -> Any:
-    found = await run.session.get_one(Goods, "book")
-    found.free -= 2
-    run.session.add(Goods(sku="new", free=1))
-    return run.session
-
-
-async def test_a_session_is_one_transaction_with_the_steps_rows(goods: SqlAlchemyBench) -> None:
-    saga = saga_id()
-    for end in (StoreError, None):
-        with pytest.raises(StoreError) if end else anyio.CancelScope():
-            async with goods.store.unit(claim(saga)) as unit:
-                assert isinstance(await turn(unit, take), AsyncSession)
-                assert await unit.db.fetch("select free from goods where sku = 'book'") == [{"free": 3}]
-                await unit.write(Changes(insert_runs=(run(saga),)))
-                assert await free(goods, "book") == 5  # not committed yet
-                if end:
-                    raise end
-        assert (await free(goods, "book"), await free(goods, "new")) == ((5, None) if end else (3, 1))
-
-
-async def test_what_one_handler_has_loaded_another_does_not_see(goods: SqlAlchemyBench) -> None:
-    async with goods.store.unit(claim()) as unit:
-        first = await turn(unit, take)
-
-        async def look(run: Run) -> Any:
-            assert run.session is run.session
-            assert list(run.session) == []
-            assert (await run.session.get_one(Goods, "book")).free == 3
-            return run.session
-
-        assert await turn(unit, look) is not first
-        with pytest.raises(InvalidRequestError, match="permanently closed"):
-            await first.get(Goods, "book")
-
-
-async def test_no_session_costs_nothing_and_reading_is_no_write(goods: SqlAlchemyBench) -> None:
-    async def read(run: Run) -> None:
-        assert (await run.session.get_one(Goods, "book")).free == 5
-        await run.session.execute(sa.select(Goods).where(Goods.sku == "none"))
-        await run.session.execute(sa.update(Goods).where(Goods.sku == "none").values(free=0))
-        await run.session.execute(sa.text("select 1"))
-
-    async with goods.store.unit(claim()) as unit:
-        await turn(unit, read)
-        assert unit.writes == 0
-
-
-WRITES: dict[str, Callable[[AsyncSession], Any]] = {
-    "add": lambda session: session.add(Goods(sku="a", free=1)),
-    "many": lambda session: session.add_all([Goods(sku=f"{n}", free=1) for n in range(3)]),
-    "update": lambda session: session.execute(sa.update(Goods).values(free=1)),
-    "insert": lambda session: session.execute(sa.insert(Goods), [{"sku": "a", "free": 1}, {"sku": "b", "free": 1}]),
-    "text": lambda session: session.execute(sa.text("delete from goods")),
-    "other": lambda session: session.execute(sa.text("create table more ()")),
-}
-
-
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_a_handler_that_wrote_through_its_session_has_written(
-    goods: SqlAlchemyBench, write: Callable[[Any], Any]
-) -> None:
-    async def handle(run: Run) -> None:
-        made = write(run.session)
-        if made is not None:
-            await made
-
-    async with goods.store.unit(claim()) as unit:
-        await turn(unit, handle)
-        assert unit.writes > 0
-
-
-async def test_what_is_not_flushed_is_dropped_when_a_handler_raises(goods: SqlAlchemyBench) -> None:
-    async def fail(run: Run) -> None:
-        await take(run)
-        raise KeyError("book")
-
-    async with goods.store.unit(claim()) as unit:
-        with pytest.raises(HandlerTrouble):
-            await turn(unit, fail)
-        assert unit.writes == 0
-    assert await free(goods, "book") == 5
-
-
-async def commit_below(session: AsyncSession) -> None:
-    await session.run_sync(lambda sync: sync.commit())
-
-
-async def begin_inside(session: AsyncSession) -> None:
-    async with session.begin():
-        pass
-
-
-async def use_as_context(session: AsyncSession) -> None:
-    async with session:
-        pass
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        AsyncSession.commit,
-        AsyncSession.rollback,
-        AsyncSession.close,
-        AsyncSession.reset,
-        AsyncSession.invalidate,
-        commit_below,
-        partial(AsyncSession.run_sync, fn=Session.commit),  # round the guard
-        partial(AsyncSession.run_sync, fn=Session.rollback),
-        begin_inside,
-        use_as_context,
-    ],
-)
-async def test_a_handler_must_not_end_the_transaction_of_its_session(
-    goods: SqlAlchemyBench, end: Callable[[AsyncSession], Awaitable[None]]
-) -> None:
-    async def handle(run: Run) -> None:
-        await run.session.execute(sa.update(Goods).values(free=0))
-        await end(run.session)
-
-    with pytest.raises(HandlerTrouble, match="must not commit, roll back, close"):
-        async with goods.store.unit(claim()) as unit:
-            await turn(unit, handle)
-    assert await free(goods, "book") == 5
-
-
-async def test_a_failed_flush_is_the_handlers_error_and_a_swallowed_one_too(goods: SqlAlchemyBench) -> None:
-    async def fail(run: Run) -> None:
-        run.session.add(Goods(sku="book", free=1))
-
-    async def swallow(run: Run) -> None:
-        await run.session.execute(sa.update(Goods).values(free=0))
-        run.session.add(Goods(sku="x" * 9, free=["no number"]))
-        with pytest.raises(StatementError):  # the driver's: the server has not heard of it
-            await run.session.flush()
-
-    with pytest.raises(HandlerTrouble) as caught:
-        async with goods.store.unit(claim()) as unit:
-            await turn(unit, fail)
-    assert isinstance(caught.value.error, IntegrityError)
-    assert caught.value.met is None
-    with pytest.raises(HandlerTrouble, match="handler went on"):
-        async with goods.store.unit(claim()) as unit:
-            await turn(unit, swallow)
-    assert await free(goods, "book") == 5
-
-
-async def test_a_part_of_a_handler_can_be_taken_back(goods: SqlAlchemyBench) -> None:
-    async def handle(run: Run) -> None:
-        session = run.session
-        (await session.get_one(Goods, "pen")).free = 7
-        with pytest.raises(IntegrityError):
-            async with session.begin_nested():
-                (await session.get_one(Goods, "book")).free = -1
-        assert (await session.get_one(Goods, "book")).free == 5
-
-    async with goods.store.unit(claim()) as unit:
-        await turn(unit, handle)
-    assert (await free(goods, "book"), await free(goods, "pen")) == (5, 7)
-
-
-async def test_a_savepoint_of_the_units_takes_objects_and_writes_back(goods: SqlAlchemyBench) -> None:
-    async with goods.store.unit(claim()) as unit:
-
-        async def around(run: Run) -> None:
-            session = run.session
-            pen = await session.get_one(Goods, "pen")
-            pen.free = 7
-            inner: AsyncSession | None = None
-            with pytest.raises(KeyError):
-                async with unit.savepoint():
-                    inner = await turn(unit, take)
-                    assert unit.writes > 1
-                    (await session.get_one(Goods, "book")).free = 0
-                    session.add(Goods(sku="gone", free=1))
-                    await session.flush()
-                    raise KeyError
-            assert unit.writes == 1
-            assert {each.sku for each in session} <= {"pen", "book"}
-            assert (await session.get_one(Goods, "book")).free == 5
-            assert await session.get(Goods, "gone") is None
-            assert inner is not None
-            with pytest.raises(InvalidRequestError):
-                await inner.get(Goods, "book")
-            async with unit.savepoint():
-                session.add(Goods(sku="kept", free=2))
-
-        await turn(unit, around)
-    assert [await free(goods, sku) for sku in ("book", "pen", "kept", "gone")] == [5, 7, 2, None]
+class TestSessions(SessionContract):
+    pass
 
 
 async def test_contention_in_a_session_burns_no_attempt(goods: SqlAlchemyBench) -> None:
@@ -359,7 +146,7 @@ async def test_contention_in_a_session_burns_no_attempt(goods: SqlAlchemyBench) 
                 finally:
                     assert getattr(unit, "failure") is not None  # noqa: B009 - not in the port
     assert isinstance(caught.value.met, Contended)
-    assert await free(goods, "book") == 2
+    assert await goods.free("book") == 2
 
 
 async def test_contention_elsewhere_is_the_handlers_own(goods: SqlAlchemyBench) -> None:
@@ -393,7 +180,7 @@ async def test_a_connection_lost_in_a_session_is_a_database_that_is_away(goods: 
     assert isinstance(caught.value.met, StoreUnavailable)
     async with goods.store.unit(claim()) as unit:
         await turn(unit, take)
-    assert await free(goods, "book") == 3
+    assert await goods.free("book") == 3
 
 
 async def test_a_handler_out_of_time_leaves_no_statement_behind(goods: SqlAlchemyBench) -> None:
@@ -414,9 +201,6 @@ async def test_a_session_is_there_in_a_handlers_turn_and_with_an_engine_only(ben
     kept = Run(saga_id="s", step="stock.reserve")
     with pytest.raises(NotRunning, match=r"run\.session"):
         _ = kept.session
-    async with sqlite_unit(Service("stock")) as given:
-        with pytest.raises(SettingsError, match="create_async_engine"):
-            _ = given.session
     async with PostgresStore(bench.url) as store, store.unit(claim()) as unit:
         with pytest.raises(HandlerTrouble, match="create_async_engine"):
             await turn(unit, take)
@@ -531,7 +315,7 @@ async def test_the_callers_own_session_or_connection_can_be_joined(goods: SqlAlc
             await (caller.commit() if keeps else caller.rollback())
     assert len(await goods.store.load_runs([(kept, "stock.reserve", "")])) == 1
     assert await goods.store.load_runs([(dropped, "stock.reserve", "")]) == []
-    assert await free(goods, "pen") == 9
+    assert await goods.free("pen") == 9
     await engine.dispose()
 
 

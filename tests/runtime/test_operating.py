@@ -21,6 +21,7 @@ from saga._core.bodies import Close, Hold, Undo
 from saga._core.instance import instance_of
 from saga._core.relay import messages_of
 from saga._core.rows import CoordinatorChanges
+from saga._runtime.given import Shapes
 from saga.app import CoordinatorTuning
 from saga.desk import Acted, CancelSaga, Given, HoldSaga, Mode, Result, RetryStep, RunKey, SagaDesk
 from saga.errors import Conflict
@@ -255,11 +256,14 @@ async def test_a_person_says_what_came_of_a_call_that_is_to_be_undone(
 
 async def test_a_result_that_its_service_cannot_read_leaves_the_call_in_doubt_and_says_why() -> None:
     till = Till([loses_the_answer], kind="pivot", attempts=10**6, probed=False, timeout=timedelta(hours=5))
-    async with shop(till) as here, here.process(SLOW) as app, app.desk() as desk:
+    # A desk without the code, as elsewhere than beside the service.
+    async with shop(till) as here, here.process(SLOW) as app, SagaDesk(here.coordination) as desk, app.desk() as own:
         handle = await till.place(Bought(order="1"))
         assert (await handle.outcome(timeout_seconds=2 * HOUR)).cause is Cause.IN_DOUBT
         wrong = Given(type=Charged.wire_type, payload=b'{"order": {"number": 1}}')
         verdict = Verdict.HAPPENED
+        with pytest.raises(VerbRefused, match=r"the result does not fit payment\.charged\.v1: order: Input should be"):
+            await own.resolve(handle.saga_id, "payment.charge", verdict=verdict, result=wrong, **SIGNED)
         for _ in range(2):
             await desk.resolve(handle.saga_id, "payment.charge", verdict=verdict, result=wrong, **SIGNED)
         await anyio.sleep(60)
@@ -278,6 +282,7 @@ async def test_a_result_that_its_service_cannot_read_leaves_the_call_in_doubt_an
 async def test_a_skip_with_a_result_that_its_service_cannot_read_is_a_dead_letter() -> None:
     world = World(timeout=SHORT, forward_window=SHORT, ship_retry=NOW_AND_THEN)
     async with running_slowly(world) as up, up.app.desk() as desk:
+        desk._shapes = Shapes(())  # pyright: ignore[reportPrivateUsage] - a desk that is not beside the service
         up.world.behaviour["ship"] = breaks
         handle = await up.world.place(Placed(order="1"))
         assert (await handle.outcome(HOUR)).cause is Cause.OVERDUE

@@ -80,3 +80,11 @@ select * from saga_gate where saga_id = ?1 order by service limit ?2
 
 -- name: footprint_deliveries
 select * from saga_delivery where saga_id = ?1 order by id limit ?2
+
+-- Ends whose handler fails: outcomes that wait for another attempt.
+-- name: untold_ends
+select saga_id, service, attempt, error from saga_delivery
+where reason = 'retry' and step = '' and attempt > 0 and raw_topic like 'saga.outcomes%'
+    and (?1 = '[]' or saga_id in (select value from json_each(?1)))
+order by attempt desc, saga_id, service
+limit ?2
