@@ -14,7 +14,7 @@ from saga._serving import serve, until_told
 from saga.app import App
 from saga.health import health_app
 from saga.settings import LogFormat, Settings
-from saga.telemetry import configure_metrics_from_env, configure_otlp_from_env
+from saga.telemetry import configure_from_env
 from saga.telemetry.logs import configure_logging
 
 log = logging.getLogger("saga")
@@ -26,13 +26,7 @@ def prepare(settings: Settings, name: str) -> Callable[[], None]:
     Raises SettingsError for a missing extra.
     """
     configure_logging(settings.log_level, "json" if settings.log_format is LogFormat.JSON else "text")
-    stops = (configure_otlp_from_env(name), configure_metrics_from_env(name))
-
-    def flush() -> None:
-        for stop in stops:
-            stop()
-
-    return flush
+    return configure_from_env(name)
 
 
 @asynccontextmanager

@@ -109,6 +109,11 @@ class Settings(BaseModel):
             return self.store_url
         return with_password(self.coordinator_store, self.coordinator_store_password, f"{PREFIX}COORDINATOR_STORE")
 
+    @property
+    def service_urls(self) -> tuple[str, ...]:
+        """Return the URLs of the services' databases that `service_stores` names, each once."""
+        return tuple(dict.fromkeys(self.service_stores.split()))
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield names and values, without passwords."""
         for name, field in type(self).model_fields.items():
@@ -188,11 +193,12 @@ def _validated(values: Mapping[str, object], origins: Mapping[str, Origin]) -> S
     except ValidationError as error:
         names = [str(each["loc"][0]) for each in error.errors()]
         raise SettingsError("; ".join(_refusal(name, values, origins) for name in dict.fromkeys(names))) from None
-    for name, check in (("store", open_store), ("coordinator_store", open_store), ("transport", check_transport)):
-        url = getattr(settings, name)
+    stores = [("store", settings.store), ("coordinator_store", settings.coordinator_store)]
+    stores += [("service_stores", url) for url in settings.service_urls]
+    for name, url in (*stores, ("transport", settings.transport)):
         if url:
             try:
-                check(url)
+                (check_transport if name == "transport" else open_store)(url)
             except SettingsError as error:
                 raise SettingsError(f"{_said(name, origins)}: {error}") from None
     _ = settings.store_url, settings.coordinator_url

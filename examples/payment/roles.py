@@ -22,7 +22,7 @@ from examples.payment.postgres import create_database, postgres_query
 from examples.payment.services import SERVICES
 from examples.payment.settings import Settings
 from saga.app import App, Coordinator, until_told
-from saga.telemetry import configure_metrics_from_env, configure_otlp_from_env
+from saga.telemetry import configure_from_env
 
 PLANS = Path(__file__).parent / "plans"
 COORDINATOR = "coordinator"
@@ -38,8 +38,7 @@ async def init(settings: Settings) -> None:
 
 async def serve_service(name: str, settings: Settings) -> None:
     """Run one service until SIGTERM; the usual OTEL_* variables say where its traces and metrics go."""
-    configure_otlp_from_env(name)
-    configure_metrics_from_env(name)
+    configure_from_env(name)
     (service,) = (service for service in SERVICES if service.name == name)
     app = App(
         [service],
@@ -55,8 +54,7 @@ async def serve_service(name: str, settings: Settings) -> None:
 
 async def serve_coordinator(settings: Settings) -> None:
     """Run one coordinator until SIGTERM."""
-    configure_otlp_from_env(COORDINATOR)
-    configure_metrics_from_env(COORDINATOR)
+    configure_from_env(COORDINATOR)
     coordinator = Coordinator(plans=PLANS, store=settings.database(COORDINATOR))
     await serve(App(coordinator=coordinator, transport=settings.kafka_url, slot=settings.slot), settings)
 

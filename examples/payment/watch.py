@@ -40,7 +40,7 @@ def state_of(row: Row) -> str:
     if row["status"] == "intent":
         return f"no answer: {row['error']}" if row["error"] else "calling"
     if row["status"] == "failed":
-        return f"failed: {row['error']}"
+        return f"failed: {row['error']}" if row["error"] else "failed"  # nothing is told where nothing has happened
     return str(row["status"])
 
 

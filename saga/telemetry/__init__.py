@@ -10,7 +10,7 @@ from saga.errors import SettingsError
 from saga.ports import Tracer
 from saga.telemetry.environment import configure_metrics_from_env, open_meter
 
-__all__ = ["NullTracer", "configure_metrics_from_env", "configure_otlp_from_env", "open_meter", "open_tracer"]
+__all__ = ["NullTracer", "configure_from_env", "open_meter", "open_tracer"]
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -30,6 +30,24 @@ def open_tracer() -> Tracer:
             raise
         return NullTracer()
     return OtelTracer()
+
+
+def configure_from_env(service_name: str) -> Callable[[], None]:
+    """Export traces and metrics as the usual OTEL_* variables say; return what flushes and stops that, within 5 s each.
+
+    Call it once when a process starts, before its app comes up; what is returned also runs at exit. A
+    `TracerProvider` or `MeterProvider` that the program has set stays as it is, and nothing is configured where no
+    variable asks for it. OTEL_SERVICE_NAME wins over `service_name`. What cannot be sent is said in the log of `saga`,
+    once a minute. Raises SettingsError for a missing extra, a protocol other than http/protobuf, an unknown exporter
+    and an address that cannot be had.
+    """
+    stops = (configure_otlp_from_env(service_name), configure_metrics_from_env(service_name))
+
+    def stop() -> None:
+        for each in stops:
+            each()
+
+    return stop
 
 
 def configure_otlp_from_env(service_name: str) -> Callable[[], None]:

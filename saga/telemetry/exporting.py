@@ -23,6 +23,7 @@ def export_otlp(service_name: str) -> Callable[[], None]:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
+    from saga.telemetry.quiet import quiet  # noqa: PLC0415
     from saga.telemetry.sampling import SagaSampler  # noqa: PLC0415
 
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
@@ -31,6 +32,7 @@ def export_otlp(service_name: str) -> Callable[[], None]:
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     if os.environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() not in _NOTHING:
         provider.sampler = SagaSampler(provider.sampler)
+    quiet("trace")
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     stop = _bounded(provider.shutdown)

@@ -15,6 +15,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
+from saga.telemetry.quiet import quiet
+
 FLUSH_SECONDS: Final = 5.0
 
 
@@ -24,6 +26,7 @@ def otlp_reader() -> MetricReader:
         OTLPMetricExporter,
     )
 
+    quiet("metric")
     return PeriodicExportingMetricReader(OTLPMetricExporter())
 
 

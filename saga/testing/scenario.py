@@ -18,6 +18,7 @@ from saga._core.declare import Service
 from saga._core.events import Event, Refusal
 from saga._core.plain import plain_row
 from saga._core.relay import messages_of
+from saga._core.run import session_of
 from saga._core.topics import events_topic
 from saga._runtime.starter import SagaHandle
 from saga._runtime.supervise import bare
@@ -65,6 +66,21 @@ class Scenario:
         """Run one statement in a service's database, committed, and return how many rows it touched."""
         async with self._store(service).unit(Claim(service=service.name, sagas=())) as unit:
             return await unit.db.execute(sql, *args)
+
+    @asynccontextmanager
+    async def session(self, service: Service) -> AsyncGenerator[Any]:
+        """Open a session of SQLAlchemy's in a service's database: an `AsyncSession`, committed when the context ends.
+
+        `await (await session.connection()).run_sync(Base.metadata.create_all)` makes the tables. Raises SettingsError
+        without the extra `[sqlalchemy]`.
+        """
+        async with self._store(service).unit(Claim(service=service.name, sagas=())) as unit:
+            turn = session_of(unit)
+            try:
+                yield turn.session
+                await turn.flush()
+            finally:
+                await turn.close()
 
     async def when(self, started: Awaitable[Started]) -> Started:
         """Start a saga, or send it something, once every process is up, and return its handle.

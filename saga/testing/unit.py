@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from outbox.sqlite import SqliteStore
+from outbox.sqlite.unit import SqliteUnit
 from saga._core.declare import Service
 from saga._core.events import Event
 from saga._core.ids import idempotency_key
@@ -93,8 +94,12 @@ async def unit(service: Service, *, saga_id: str = SAGA_ID, tenant: str = "") ->
             run = Run(saga_id=saga_id, step=name, tenant=tenant, door=door, locks=locks, outgoing=outgoing)
             try:
                 yield run
+                if isinstance(door, SqliteUnit):
+                    await door.flush_sessions()
             finally:
                 run.end_turn()
+                if isinstance(door, SqliteUnit):
+                    await door.close_sessions()
 
 
 def run_for(

@@ -9,6 +9,7 @@ import pytest
 
 from saga import Ending
 from saga.errors import KeyConflict, OutcomePending
+from saga.ports import Claim
 from tests.telemetry.canary import CANARY, WAYS, Joined, Watched, leaks, watched
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,47 @@ async def test_a_marked_value_is_said_nowhere(how: str, tmp_path: Path) -> None:
     assert [(where, text) for where, texts in said.items() for text in leaks(texts)] == []
     assert said["log"]
     assert said["span"]
+
+
+QUOTING = "begin select raise(abort, 'Failing row contains ({value})'); end"
+"""What a database does that quotes the row it did not take, as PostgreSQL's DETAIL does."""
+
+
+async def spoil(club: Watched, on: str) -> None:
+    """Have the database refuse a row of saga's own, with a text that says what is in it."""
+    async with club.store.unit(Claim(service="desk", sagas=())) as unit:
+        await unit.db.execute(f"create trigger spoilt before {on} {QUOTING.format(value=CANARY)}")
+
+
+async def heard(club: Watched, words: str) -> None:
+    """Wait for a line of the log."""
+    with anyio.fail_after(20):
+        while not any(words in line for line in club.heard.lines):  # noqa: ASYNC110 - a log
+            await anyio.sleep(0.05)
+
+
+async def test_what_the_database_says_of_a_row_while_a_call_is_stored_is_said_nowhere(tmp_path: Path) -> None:
+    async with watched(f"sqlite:///{tmp_path / 'club.db'}") as club:
+        await spoil(club, "update on saga_run when new.step = 'bank.charge'")
+        await club.club.join(Joined(how="well"), key="one")
+        await heard(club, "went wrong inside saga")
+        said = {**club.said(), "error column": await club.errors()}
+    assert [(where, text) for where, texts in said.items() for text in leaks(texts)] == []
+    assert any("IntegrityError SQLITE_CONSTRAINT_TRIGGER: its text may quote a row" in line for line in said["log"])
+    assert any("Traceback" in line and "_store" in line for line in said["log"])
+
+
+async def test_what_the_database_says_of_a_row_while_a_command_is_obeyed_is_said_nowhere(tmp_path: Path) -> None:
+    async with watched(f"sqlite:///{tmp_path / 'club.db'}") as club:
+        await spoil(club, "insert on saga_gate when new.service = 'checks'")
+        await club.club.join(Joined(how="outside refuses"), key="one")
+        await heard(club, "a command for saga")
+        with anyio.fail_after(20):
+            while not any("inside saga" in text for text in await club.errors()):  # noqa: ASYNC110 - a table
+                await anyio.sleep(0.05)
+        said = {**club.said(), "error column": await club.errors()}
+    assert [(where, text) for where, texts in said.items() for text in leaks(texts)] == []
+    assert any("inside saga: its text may quote a row" in text for text in said["error column"])
 
 
 async def test_what_is_raised_to_callers_does_not_say_it(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from saga.errors import SettingsError
-from saga.telemetry import configure_metrics_from_env, metric_export
+from saga.telemetry import metric_export
+from saga.telemetry.environment import configure_metrics_from_env
 from saga.telemetry.prometheus import metrics_app
 
 PROGRAM = """

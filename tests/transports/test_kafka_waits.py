@@ -40,6 +40,20 @@ async def test_closing_what_was_cancelled_inside_is_closed() -> None:
     assert await closed(cancelled_inside, 1.0)
 
 
+async def test_who_closes_while_being_cancelled_closes_all_of_it() -> None:
+    ended: list[bool] = []
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.sleep(10)
+        finally:
+            # A reader without a group cancels a task of its own when it is closed, and lets that out.
+            ended.append(await closed(cancelled_inside, 1.0))
+            ended.append(await closed(lambda: asyncio.sleep(10), 0.01))
+    assert scope.cancelled_caught
+    assert ended == [True, False]
+
+
 async def test_a_cancellation_asked_for_goes_through() -> None:
     with anyio.move_on_after(0.01) as scope:
         await bounded("cannot do it", lambda: asyncio.sleep(10), 5.0)

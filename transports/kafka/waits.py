@@ -57,8 +57,13 @@ def _unasked() -> bool:
 
     It would end the whole application, without a word.
     """
+    return asyncio.current_task() is not None and not _asked()
+
+
+def _asked() -> int:
+    """Return how often the cancellation of this task has been asked for."""
     task = asyncio.current_task()
-    return task is not None and not task.cancelling()
+    return task.cancelling() if task is not None else 0
 
 
 def translated(what: str, error: Exception) -> TransportError:
@@ -97,13 +102,15 @@ def cut_off(client: Any) -> None:
 
 async def closed(call: Callable[[], Awaitable[object]], timeout_seconds: float) -> bool:
     """Close something even while being cancelled, within the time; returns whether it ended by itself."""
+    asked = _asked()
     with anyio.move_on_after(timeout_seconds, shield=True):
         # What is broken anyway is closed as well as it goes: nothing is left to do with an error.
         try:
             with suppress(Exception):
                 await call()
         except asyncio.CancelledError:
-            if not _unasked():
+            # Whoever closes because it is cancelled is so from before: that says nothing of this one.
+            if _asked() > asked:
                 raise
         return True
     return False
