@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from saga._core.adding import added
 from saga._core.bodies import CancelRequested, Close, Report, RunReported, Settled, Undo, Undone
-from saga._core.coordinator import Due
+from saga._core.coordinator import Due, decide
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
 from saga._core.instance import ENDED, Instance, Phase, UndoStep, instance_of, instance_row
 from saga._core.rows import InstanceRow
@@ -61,6 +62,10 @@ class Desk:
     def _decide(self, row: InstanceRow, received: Report | Due, now: datetime, label: str) -> Decided:
         before = instance_of(row)
         decision = self._rules.decide(self._topology, before, received, now)
+        if self._rules.decide is decide and isinstance(received, RunReported):
+            short = added(self._topology, before, (received.fact,), now)
+            if short is not None and short != decision:
+                raise Violation(f"the short way comes to something else: {short} is not {decision}")
         after = decision.instance
         if self._is_child and after.phase is Phase.COMPLETED and not after.settled:
             raise Violation("a child saga completed for good before its parent")

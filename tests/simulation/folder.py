@@ -72,7 +72,12 @@ class Folder:
             return self._rules.learn_unplanned(before, reports, "another")
         instance = before
         for received in inputs:
-            decision = self._rules.decide(world.sagas[saga_id].topology, instance, received, now)
+            topology = world.sagas[saga_id].topology
+            decision = self._rules.decide(topology, instance, received, now)
+            if self._rules.short is not None and isinstance(received, RunReported):
+                short = self._rules.short(topology, instance, (received.fact,), now)
+                if short and (short.instance, short.effects) != (decision.instance, decision.effects):
+                    raise Violation(f"the short way comes to something else: {short} is not {decision}")
             check_decision(instance, decision, world.counts)
             self._check(instance, decision.instance, received, now)
             if world.history is not None:

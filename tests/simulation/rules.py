@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from saga._core import (
     acting,
+    adding,
     answers,
     branches,
     by_hand,
@@ -68,6 +69,7 @@ class Rules:
 
     def __init__(self, spaces: Spaces) -> None:
         """Take the functions out of the names of their modules."""
+        self.short: Callable[..., coordinator.Decision | None] | None = None  # set where nothing is taken out
         self.topology_of: Callable[[Plan], Topology] = spaces[plan]["topology_of"]
         self.sort_message = _of(spaces, intake, intake.sort_message)
         self.decide = _of(spaces, coordinator, coordinator.decide)
@@ -110,7 +112,9 @@ def _of(spaces: Spaces, module: ModuleType, function: Function) -> Function:
 
 def production() -> Rules:
     """Return the rules as they are, but for a faster `replace`."""
-    return _rules({module: _text(module) for module in MODULES})
+    rules = _rules({module: _text(module) for module in MODULES})
+    rules.short = adding.added
+    return rules
 
 
 def mutated(module: ModuleType, old: str, new: str) -> Rules:
