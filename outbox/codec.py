@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from outbox.headers import dump_headers, load_headers, pack_headers, unpack_headers
+from outbox.headers import dump_headers, load_headers
 from saga._core.envelope import Delivery
 from saga._core.frozen import builder
-from saga._core.rows import Cursor, DeliveryRow, GateRow, InstanceRow, OutboxRow, PlanRow, RunRow
+from saga._core.rows import Cursor, DeliveryRow, GateRow, InstanceRow, PlanRow, RunRow
 from saga._core.words import GateState, Mark, Priority, Reason, RunKey, RunStatus, UndoStatus
 
 Row = Mapping[str, Any]
@@ -263,46 +263,6 @@ class Codec:
 def causes_text(causes: Sequence[RunKey]) -> str:
     """Encode the causes of a run."""
     return orjson.dumps([(cause.step, cause.branch) for cause in causes]).decode()
-
-
-def outbox_values(row: OutboxRow) -> Values:
-    """Encode an outbox row without its `seq`."""
-    headers, record_headers = packed(row)
-    return (
-        row.id,
-        row.aggregatetype,
-        row.aggregateid,
-        row.type,
-        row.payload,
-        headers,
-        row.record,
-        record_headers,
-        row.service,
-        row.shard,
-    )
-
-
-def packed(row: OutboxRow) -> tuple[str, str]:
-    """Encode the headers of an outbox row and of its record: what the event's say is not said again."""
-    return pack_headers(row.headers), pack_headers(row.record_headers, row.headers)
-
-
-def as_outbox(row: Row) -> OutboxRow:
-    """Decode an outbox row."""
-    headers = unpack_headers(row["headers"])
-    return OutboxRow(
-        id=row["id"],
-        aggregatetype=row["aggregatetype"],
-        aggregateid=row["aggregateid"],
-        type=row["type"],
-        payload=row["payload"],
-        headers=headers,
-        record=row["record"],
-        record_headers=unpack_headers(row["record_headers"], headers),
-        service=row["service"],
-        shard=row["shard"],
-        seq=row["seq"],
-    )
 
 
 def plan_values(row: PlanRow) -> Values:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outbox.urls import Engine
-from saga._runtime.coordinator import CoordinatorTuning
+from saga._runtime.coordinator_tuning import CoordinatorTuning
 from saga._runtime.drift import DriftTuning
 from saga.ports import CoordinationStore
 

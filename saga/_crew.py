@@ -24,7 +24,8 @@ from saga._keeping import Keeping, leave
 from saga._opening import broker_of
 from saga._runtime.capping import RowCapWatch
 from saga._runtime.context import ServiceContext, Tuning
-from saga._runtime.coordinator import CoordinatorShell, CoordinatorTuning
+from saga._runtime.coordinator import CoordinatorShell
+from saga._runtime.coordinator_tuning import CoordinatorTuning
 from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
 from saga._runtime.fleet import Fleet, FleetJudge
 from saga._runtime.gauging import Gauges, Reader

@@ -26,7 +26,7 @@ from saga._keeping import Keeping
 from saga._opening import Databases, enter_publisher, enter_topics, enter_transport, manifests_of
 from saga._probing import Probes, readiness_at
 from saga._runtime.context import ServiceContext, Tuning
-from saga._runtime.coordinator import CoordinatorTuning
+from saga._runtime.coordinator_tuning import CoordinatorTuning
 from saga._runtime.drift import Announcer, DriftTuning, DriftWatch
 from saga._runtime.fleet import Fleet
 from saga._runtime.outgrown import MissingSteps, check_outgrown
@@ -78,6 +78,13 @@ class App:
     beside the messages.
     """
 
+    drift: DriftWatch | None = None
+    _stack: AsyncExitStack | None = None
+    _stage: Stage = Stage.DOWN
+    _probes: Probes | None = None
+    _book: PlanBook | None = None
+    _crew: Crew | None = None
+
     def __init__(
         self,
         services: Sequence[Service] = (),
@@ -128,12 +135,6 @@ class App:
         self._processor = Processor()
         self._owner = owner_of(self._rng)
         self._names = ", ".join(definition.name for definition in self.definitions) or "coordinator"
-        self._stack: AsyncExitStack | None = None
-        self._stage = Stage.DOWN
-        self._probes: Probes | None = None
-        self._book: PlanBook | None = None
-        self._crew: Crew | None = None
-        self.drift: DriftWatch | None = None
 
     @classmethod
     def from_env(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
-from outbox.codec import Codec, Values, as_it_is, causes_text, outbox_values, packed
+from outbox.codec import Codec, Values, as_it_is, causes_text
+from outbox.messages import outbox_values, packed
 from outbox.postgres.parts import Part, columns
 from saga._core.frozen import replace
 from saga._core.rows import InstanceRow, OutboxRow, RunId, RunRow

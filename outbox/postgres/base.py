@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from outbox.codec import as_outbox
+from outbox.messages import as_outbox
 from outbox.postgres.driver import Pool, Record
 from outbox.postgres.measuring import PostgresMeasuring
 from outbox.postgres.parts import Composer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from outbox.codec import as_outbox
 from outbox.leases import attendance_of, names_of, shards_of
+from outbox.messages import as_outbox
 from outbox.postgres.base import PostgresBase
 from saga._core.rows import OutboxRow
 from saga._core.sharing import Attendance

@@ -10,7 +10,8 @@ from typing import Self
 import orjson
 
 from outbox.clock import SystemClock
-from outbox.codec import as_outbox, to_micros
+from outbox.codec import to_micros
+from outbox.messages import as_outbox
 from outbox.sql import Dialect, queries
 from outbox.sqlite.driver import Database, opened, run
 from outbox.sqlite.measuring import SqliteMeasuring

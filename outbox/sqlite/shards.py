@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from outbox.codec import as_outbox
 from outbox.leases import attendance_of, names_of
+from outbox.messages import as_outbox
 from outbox.sqlite.base import SqliteBase, json_list
 from outbox.sqlite.driver import run
 from saga._core.rows import OutboxRow

@@ -14,7 +14,8 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from outbox import statements
 from outbox.audits import audit_values
-from outbox.codec import Codec, from_micros, outbox_values, to_micros
+from outbox.codec import Codec, from_micros, to_micros
+from outbox.messages import outbox_values
 from outbox.sqlite.driver import ENDED_INSIDE, Connection, Outcome, run, run_keyed
 from outbox.sqlite.locks import SqliteLocks
 from saga._core.audit import AuditRow

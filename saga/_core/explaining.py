@@ -13,9 +13,10 @@ from saga._core.explanation import MOST_LINES, About, Case, Explanation, Line, M
 from saga._core.frozen import replace
 from saga._core.ids import run_path
 from saga._core.inspecting import SagaRows
-from saga._core.instance import ENDED, Instance, Phase, UndoStep, instance_of
+from saga._core.instance import ENDED, Instance, Phase, UndoStep
 from saga._core.plan import Plan, Undoing, topology_of
 from saga._core.rows import InstanceRow
+from saga._core.stored_instance import instance_of
 from saga._core.words import Cause, Mark, RunKey, RunStatus
 
 MOST_NAMED = 20

@@ -76,9 +76,6 @@ class Turn:
     published: tuple[OutboxRow, ...] = ()
 
 
-# --- facts -----------------------------------------------------------------------------------------------
-
-
 def fact_of(run: RunRow) -> RunFact:
     """Return what the coordinator may know of a run: outcome, causes and emitted types, no business data.
 
@@ -107,9 +104,6 @@ def facts_of(runs: Iterable[RunRow]) -> tuple[RunFact, ...]:
     """Return the facts of all runs that have started, in a fixed order."""
     started = (run for run in runs if run.status is not RunStatus.WAITING)
     return tuple(fact_of(run) for run in sorted(started, key=lambda run: (run.step, run.branch)))
-
-
-# --- close -------------------------------------------------------------------------------------------------
 
 
 def close(

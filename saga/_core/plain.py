@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 from zlib import crc32
@@ -59,14 +60,8 @@ def plain_row(
         ("ce_type", event.wire_type.encode()),
         ("ce_time", format_time(now).encode()),
         ("content-type", CONTENT_TYPE),
+        *_extensions(correlation_id, causation_id, tenant, traceparent),
     ]
-    extensions = (
-        ("ce_correlationid", correlation_id),
-        ("ce_causationid", causation_id),
-        ("ce_tenant", tenant),
-        ("traceparent", traceparent),
-    )
-    headers.extend((name, value.encode()) for name, value in extensions if value)
     row = OutboxRow(
         id=message_id,
         aggregatetype=topic,
@@ -96,6 +91,16 @@ def with_sequence(row: OutboxRow) -> Headers:
     if row.shard is None:
         return row.headers
     return (*row.headers, (SEQUENCE, f"{row.seq:0{SEQUENCE_DIGITS}d}".encode()))
+
+
+def _extensions(correlation_id: str, causation_id: str, tenant: str, traceparent: str) -> Iterator[tuple[str, bytes]]:
+    given = (
+        ("ce_correlationid", correlation_id),
+        ("ce_causationid", causation_id),
+        ("ce_tenant", tenant),
+        ("traceparent", traceparent),
+    )
+    return ((name, value.encode()) for name, value in given if value)
 
 
 def check_topic(topic: str) -> str:

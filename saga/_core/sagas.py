@@ -12,7 +12,8 @@ from enum import StrEnum
 import orjson
 
 from saga._core.inspecting import InstancePlace
-from saga._core.instance import ENDED, STUCK_PHASE, Phase
+from saga._core.instance import ENDED, Phase
+from saga._core.stored_instance import STUCK_PHASE
 from saga._core.times import format_time, parse_time
 from saga.errors import SettingsError, Undecodable
 

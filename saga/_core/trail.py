@@ -8,8 +8,8 @@ import orjson
 
 from saga._core.audit import AuditRow
 from saga._core.ids import run_path
-from saga._core.instance import instance_of
 from saga._core.rows import InstanceRow
+from saga._core.stored_instance import instance_of
 from saga._core.verbs import CancelSaga, HoldSaga, ReleaseSaga, ResolveStep, SkipStep, Verb
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
@@ -14,6 +13,7 @@ from saga._core.batching import pause_after
 from saga._core.envelope import Delivery
 from saga._core.rows import InstanceRow, OutboxRow
 from saga._core.topics import RUNS
+from saga._runtime.coordinator_tuning import CoordinatorTuning
 from saga._runtime.deciding import Decider
 from saga._runtime.folding import Folded, Folder
 from saga._runtime.holding import is_pressing
@@ -49,20 +49,6 @@ BEHIND_SECONDS = 0.1
 """How soon it is looked again for what is due in a partition that has not been read up to then."""
 WAKE_SECONDS = 0.2
 """How long a wait for records lasts at most, so that a stop is soon seen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoordinatorTuning:
-    """Hold the numbers the coordinator runs with.
-
-    A deadline that this coordinator has stored is looked for at its time; `tick_seconds` is how often it looks for
-    those that others have stored. It fires once everything before it has been read.
-    """
-
-    batch_cap: int = 500
-    tick_seconds: float = 0.5
-    due_cap: int = 500
-    drain_seconds: float = 10.0
 
 
 class CoordinatorShell:

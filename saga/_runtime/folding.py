@@ -17,10 +17,11 @@ from saga._core.coordinator import Due, decide
 from saga._core.effects import Effect
 from saga._core.envelope import Envelope
 from saga._core.frozen import builder, changer, replace
-from saga._core.instance import Instance, freed, instance_of, instance_row, new_instance, state_of
+from saga._core.instance import Instance, freed, new_instance
 from saga._core.learning import learn, learn_unplanned, only_adds
 from saga._core.plan import Topology
 from saga._core.rows import InstanceRow, OutboxRow
+from saga._core.stored_instance import instance_of, instance_row, state_of
 from saga._core.story import Story, followed
 from saga._core.verbs import Verb
 from saga._core.words import Cause, Kind, Priority, StepKind
@@ -98,18 +99,7 @@ class Folder:
             plan_hash, topology = inside.plan, self._plans.topology(inside.plan)
         if topology is None:
             return self._unplanned(before, stored, told, plan_hash, now)
-        instance, effects = _primed(before, told, inside), list[Effect]()
-        for (_, report, _), then in zip_longest(told, told[1:]):
-            if then is not None and all(only_adds(topology, instance, each) for each in (report, then[1])):
-                instance = learn(topology, instance, report)
-                continue
-            decision = decide(topology, instance, report, now)
-            instance = decision.instance
-            effects.extend(decision.effects)
-        if due:
-            decision = decide(topology, instance, Due(), now)
-            instance = decision.instance
-            effects.extend(decision.effects)
+        instance, effects = _decided(topology, _primed(before, told, inside), told, now, due=due)
         if instance.attempts_alarm and not before.attempts_alarm:
             limit = topology.plan.attempts
             log.warning("saga %s has taken %d attempts, %d are allowed", saga_id, instance.attempts_alarm, limit)
@@ -210,6 +200,25 @@ class Folder:
             state=b"",
         )
         return Folded(bare=row, instance=instance, outbox=(), was=stored.phase if stored is not None else "")
+
+
+def _decided(
+    topology: Topology, instance: Instance, told: Sequence[Told], now: datetime, *, due: bool
+) -> tuple[Instance, list[Effect]]:
+    """Return the saga once it has heard everything, one after another, and what follows."""
+    effects: list[Effect] = []
+    for (_, report, _), then in zip_longest(told, told[1:]):
+        if then is not None and all(only_adds(topology, instance, each) for each in (report, then[1])):
+            instance = learn(topology, instance, report)
+            continue
+        decision = decide(topology, instance, report, now)
+        instance = decision.instance
+        effects.extend(decision.effects)
+    if due:
+        decision = decide(topology, instance, Due(), now)
+        instance = decision.instance
+        effects.extend(decision.effects)
+    return instance, effects
 
 
 def _is_over(saga_id: str, told: Sequence[Told], now: datetime) -> bool:

@@ -11,7 +11,7 @@ import anyio
 
 from saga._core.breaker import Phase as BreakerPhase
 from saga._core.emit import COORDINATOR
-from saga._core.instance import ENDED, STUCK_PHASE, Phase
+from saga._core.instance import ENDED, Phase
 from saga._core.measuring import Behind, Count, Reading, StoreReading
 from saga._core.metrics import (
     ACTIVE,
@@ -32,6 +32,7 @@ from saga._core.metrics import (
     Metric,
 )
 from saga._core.plan import Plan
+from saga._core.stored_instance import STUCK_PHASE
 from saga._core.words import Reason
 from saga._runtime.context import ServiceContext
 from saga.errors import StoreError, TransportError

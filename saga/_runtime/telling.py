@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from saga._core.envelope import Delivery
-from saga._core.instance import ENDED, STUCK_PHASE, Phase
+from saga._core.instance import ENDED, Phase
 from saga._core.metrics import (
     COMPLETED,
     CONSUMED,
@@ -23,6 +23,7 @@ from saga._core.metrics import (
     STEP_RUNS,
 )
 from saga._core.rows import InstanceRow, RunRow
+from saga._core.stored_instance import STUCK_PHASE
 from saga._core.words import Part, Reason, RunStatus, UndoStatus
 from saga._runtime.context import ServiceContext
 from saga._runtime.folding import Folded

@@ -12,7 +12,8 @@ import typer
 
 from outbox.urls import open_coordination_store
 from saga._core.inspecting import InstancePlace, fits, newest_first
-from saga._core.instance import STUCK_PHASE, Phase, instance_of
+from saga._core.instance import Phase
+from saga._core.stored_instance import STUCK_PHASE, instance_of
 from saga.cli.configuring import CoordinatorUrl
 from saga.cli.explaining import ServiceUrls
 from saga.cli.letters import Json

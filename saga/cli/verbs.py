@@ -10,7 +10,7 @@ import anyio
 import typer
 
 from saga._core.events import Event, Refusal
-from saga._core.instance import STUCK_PHASE
+from saga._core.stored_instance import STUCK_PHASE
 from saga.cli.configuring import CoordinatorUrl
 from saga.cli.inspecting import PHASES
 from saga.cli.letters import Json, Who, Why

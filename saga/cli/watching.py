@@ -14,7 +14,8 @@ import typer
 from outbox.urls import open_coordination_store
 from saga._core.audit import AuditRow
 from saga._core.inspecting import InstanceCount, InstanceFilter
-from saga._core.instance import ENDED, STUCK_PHASE, Instance, instance_of
+from saga._core.instance import ENDED, Instance
+from saga._core.stored_instance import STUCK_PHASE, instance_of
 from saga._core.transitions import Transition, has_ended, transitions
 from saga.cli.configuring import CoordinatorUrl, Json
 from saga.cli.naming import whole_id

@@ -8,12 +8,12 @@ from saga._core.audit import AuditRow
 from saga._core.children import parent_of
 from saga._core.ids import child_id_of
 from saga._core.inspecting import SagaRows
-from saga._core.instance import instance_of
 from saga._core.plan import Plan
 from saga._core.queues import LetterLine
 from saga._core.rows import DeliveryRow, InstanceRow, RunRow
 from saga._core.sagas import Held, SagaLine
 from saga._core.showing import Schemas, bare_delivery, bare_instance, bare_run, run_payloads, view
+from saga._core.stored_instance import instance_of
 from saga._core.whole import Payloads, PayloadView, RunPayloads, SagaWhole
 from saga._core.words import Effects, Mark
 from saga.console._asking import Asked

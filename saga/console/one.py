@@ -10,7 +10,8 @@ from starlette.responses import RedirectResponse, Response
 
 from saga._core.drawing import graph_svg, sequence_svg, story_of, timeline_svg
 from saga._core.explaining import explain
-from saga._core.instance import Instance, instance_of
+from saga._core.instance import Instance
+from saga._core.stored_instance import instance_of
 from saga._core.whole import Payloads, SagaWhole
 from saga.console.fitting import fit_of, timeout_of
 from saga.console.history import history_of, run_views

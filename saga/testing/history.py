@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from saga._core.instance import instance_of
 from saga._core.records import decode_outcome
 from saga._core.rows import Changes, CoordinatorChanges, DeliveryRow, GateRow, InstanceRow, RunRow
+from saga._core.stored_instance import instance_of
 from saga._core.words import GateState, RunStatus, UndoStatus
 from saga.ports import Clock
 from saga.testing.faults import COORDINATOR

@@ -22,11 +22,12 @@ import anyio
 from outbox.codec import Codec, as_it_is, from_micros, to_micros
 from outbox.urls import open_coordination_store
 from saga._core.bodies import RefusalData, RunFact
-from saga._core.instance import Instance, Phase, UndoStep, instance_row
+from saga._core.instance import Instance, Phase, UndoStep
 from saga._core.plan import Plan
 from saga._core.planning import plan_from_json
 from saga._core.rows import CoordinatorChanges, Cursor, InstanceRow, PlanRow
 from saga._core.sagas import SagaFilter
+from saga._core.stored_instance import instance_row
 from saga._core.words import Cause, Ending, RunKey, RunStatus
 from saga.console.reading import Reader
 

@@ -11,9 +11,10 @@ import anyio
 from outbox.urls import open_coordination_store, open_store
 from saga._core.audit import AuditRow
 from saga._core.bodies import UndoFailed
-from saga._core.instance import Instance, instance_row
+from saga._core.instance import Instance
 from saga._core.planning import plan_hash, plan_to_json
 from saga._core.rows import Changes, CoordinatorChanges, InstanceRow, PlanRow, RunRow
+from saga._core.stored_instance import instance_row
 from saga._core.words import Reason, RunStatus, UndoStatus
 from tests.contracts.operating_contract import dead
 from tests.contracts.store_rows import put

@@ -9,10 +9,11 @@ import anyio
 import pytest
 
 from outbox.urls import open_coordination_store
-from saga._core.instance import Instance, instance_row
+from saga._core.instance import Instance
 from saga._core.mermaid import mermaid
 from saga._core.planning import plan_from_json, plan_to_json
 from saga._core.rows import CoordinatorChanges, PlanRow
+from saga._core.stored_instance import instance_row
 from tests.cli.test_commands import CHECKOUT, PLAN, cwd, fresh_modules, saga, shop
 from tests.core.drawing import samples
 

@@ -10,9 +10,10 @@ import pytest
 
 from outbox.urls import open_coordination_store, open_store
 from saga._core.bodies import UndoFailed
-from saga._core.instance import Instance, instance_row
+from saga._core.instance import Instance
 from saga._core.planning import plan_hash, plan_to_json
 from saga._core.rows import CoordinatorChanges, InstanceRow, PlanRow
+from saga._core.stored_instance import instance_row
 from saga._core.words import RunStatus
 from tests.cli.test_dlq import SIGNED, Said, saga
 from tests.core.protocol_examples import NOW, PLAIN, RESERVED, START, a_fact, closed, ran, told

@@ -16,10 +16,11 @@ from outbox.urls import open_coordination_store, open_store
 from saga._core.audit import AuditRow
 from saga._core.bodies import RefusalData, RunFact
 from saga._core.envelope import Delivery
-from saga._core.instance import Phase, instance_row, new_instance
+from saga._core.instance import Phase, new_instance
 from saga._core.plan import PlanStep
 from saga._core.planning import plan_hash, plan_to_json
 from saga._core.rows import CoordinatorChanges, DeliveryRow, InstanceRow, OutboxRow, PlanRow
+from saga._core.stored_instance import instance_row
 from saga._core.words import Cause, Reason, RunStatus
 from saga.console import Console, Role
 from tests.console.browsing import browsing

@@ -18,12 +18,12 @@ from outbox.urls import open_coordination_store, open_store
 from saga import NOTHING, PII, Dependency, Event, Refusal, Run, Saga, Secret, Service
 from saga._core.breaker import Phase as BreakerPhase
 from saga._core.fleet import CallReport, FleetVerdict, report_message, verdict_message
-from saga._core.instance import instance_of
 from saga._core.letters import LetterFilter
 from saga._core.overview import Card, Minute
 from saga._core.queues import AuditFilter
 from saga._core.rows import Changes as RowChanges
 from saga._core.sagas import COUNT_CAP, PHASES, SagaFilter, column_names, values_of
+from saga._core.stored_instance import instance_of
 from saga._core.topics import BREAKERS, MANIFESTS
 from saga._core.whole import Payloads, Shown
 from saga._core.words import RunStatus

@@ -6,9 +6,10 @@ from typing import Any, Protocol
 
 from saga._core.audit import AuditRow
 from saga._core.envelope import Headers
-from saga._core.instance import Instance, Phase, instance_row
+from saga._core.instance import Instance, Phase
 from saga._core.keeping import Aging, OpenRows, RowCaps
 from saga._core.rows import Changes, CoordinatorChanges, DeliveryRow, InstanceRow, PlanRow
+from saga._core.stored_instance import instance_row
 from saga._core.times import format_time
 from saga._core.words import Reason
 from tests.contracts.store_rows import SERVICE, claim, gate, outgoing, put, run, saga_id, waiting

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from saga._core.instance import Instance, Phase, instance_row
+from saga._core.instance import Instance, Phase
 from saga._core.measuring import Count, StoreReading
 from saga._core.rows import Changes, CoordinatorChanges, InstanceRow
+from saga._core.stored_instance import instance_row
 from saga._core.words import Cause, Reason, RunStatus
 from tests.contracts.keeping_contract import CoordinatorBench, KeepingBench
 from tests.contracts.store_rows import OTHER, SERVICE, outgoing, put, run, saga_id, waiting

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from saga._core.audit import AuditRow
 from saga._core.bodies import RefusalData
 from saga._core.inspecting import InstancePlace
-from saga._core.instance import Instance, Phase, instance_row
+from saga._core.instance import Instance, Phase
 from saga._core.letters import LetterFilter
 from saga._core.overview import Minute
 from saga._core.queues import AuditFilter
 from saga._core.rows import Changes, CoordinatorChanges, Cursor, DeliveryRow, InstanceRow, PlanRow
 from saga._core.sagas import Held, SagaFilter, SagaLine, SagaQuery, line_place
+from saga._core.stored_instance import instance_row
 from saga._core.words import Cause, Mark, Reason
 from saga.ports import CoordinationStore, Store
 from saga.ports.overseeing import OverseeingStore, Side

@@ -12,9 +12,10 @@ from saga._core.envelope import Delivery
 from saga._core.explaining import About, Explanation, explain
 from saga._core.ids import idempotency_key
 from saga._core.inspecting import SagaRows
-from saga._core.instance import Instance, instance_row
+from saga._core.instance import Instance
 from saga._core.plan import PlanStep, Topology
 from saga._core.rows import DeliveryRow
+from saga._core.stored_instance import instance_row
 from saga._core.verbs import HoldSaga
 from saga._core.words import Effects, Reason, RunStatus, UndoStatus
 from tests.core.protocol_examples import (

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from saga._core.bodies import Report
 from saga._core.coordinator import decide
-from saga._core.instance import ENDED, STUCK_PHASE, Answer, Instance, Phase, UndoStep, instance_of, instance_row
+from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep
 from saga._core.rows import InstanceRow
+from saga._core.stored_instance import STUCK_PHASE, instance_of, instance_row
 from saga._core.words import Cause, Ending
 from tests.core import wire_strategies as wire
 from tests.core.protocol_examples import PIVOTAL, new_instance

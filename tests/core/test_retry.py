@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saga import DeclarationError, Permanent, Retry, Saga, Transient
 from saga._core.closure import attempts_made
-from saga._core.instance import Phase, instance_of, instance_row
+from saga._core.instance import Phase
 from saga._core.plan import Topology, topology_of
 from saga._core.planning import plan_from_json, plan_hash, plan_to_json
 from saga._core.retry import (
@@ -24,6 +24,7 @@ from saga._core.retry import (
     decide_retry,
     fault_of,
 )
+from saga._core.stored_instance import instance_of, instance_row
 from saga._core.words import Cause, Ending
 from tests.core.protocol_examples import CAPTURED, PIVOTAL, PLAIN, RESERVED, SENT_PLAIN, START, closed, ran, told
 

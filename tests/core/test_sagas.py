@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga._core.instance import ENDED, STUCK_PHASE, Phase
+from saga._core.instance import ENDED, Phase
 from saga._core.sagas import (
     ENDED_PHASES,
     OPEN_PHASES,
@@ -18,6 +18,7 @@ from saga._core.sagas import (
     write_place,
     write_token,
 )
+from saga._core.stored_instance import STUCK_PHASE
 from saga.console._merging import merge, read_ends
 from saga.errors import SettingsError
 

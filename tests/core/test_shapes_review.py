@@ -18,7 +18,7 @@ from saga._core.coordinator import Due, decide
 from saga._core.envelope import Delivery, Envelope, Message
 from saga._core.gathering import Received, gather
 from saga._core.ids import record_id
-from saga._core.instance import Answer, Instance, Phase, instance_of
+from saga._core.instance import Answer, Instance, Phase
 from saga._core.limits import DEFAULT_LIMITS, check_outgoing
 from saga._core.manifest import manifest_from_json, manifest_of, manifest_to_json
 from saga._core.participant import close
@@ -29,6 +29,7 @@ from saga._core.relay import messages_of
 from saga._core.resolve import resolve
 from saga._core.rows import RunRow
 from saga._core.shape import BESIDE_THE_SHAPE, step_from_json, step_to_json
+from saga._core.stored_instance import instance_of
 from saga._core.words import Cause, Effects, Kind, RunKey, RunStatus, StepKind, Takes
 from saga._runtime.folding import Folder
 from saga._runtime.planbook import PlanBook

@@ -12,11 +12,12 @@ from saga import PII, Event, Secret
 from saga._core.bodies import RefusalData, RunFact
 from saga._core.events import MARK_KEY
 from saga._core.gathering import GATHERED_TYPE, array_of
-from saga._core.instance import Instance, instance_of, instance_row
+from saga._core.instance import Instance
 from saga._core.rows import InstanceRow
 from saga._core.schemas import needs_of, schema_of
 from saga._core.sealing import SealedPayload, refer_to, write_sealed
 from saga._core.showing import LARGEST_BYTES, bare_delivery, bare_instance, bare_run, run_payloads, view
+from saga._core.stored_instance import instance_of, instance_row
 from saga._core.whole import Payloads, PayloadView, Shown
 from saga._core.words import Cause, Reason, RunStatus
 from tests.contracts.store_rows import NOW, full_run, run, waiting

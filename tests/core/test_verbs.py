@@ -25,8 +25,9 @@ from saga._core.bodies import (
 from saga._core.by_hand import RESULT_BYTES, aimed, blocking
 from saga._core.coordinator import Decision, Due, Input, decide
 from saga._core.effects import Send, SendClose, SendUndo, Tell
-from saga._core.instance import Answer, Instance, Phase, UndoStep, instance_of, instance_row
+from saga._core.instance import Answer, Instance, Phase, UndoStep
 from saga._core.plan import PlanInput, Topology, Undoing
+from saga._core.stored_instance import instance_of, instance_row
 from saga._core.trail import audit_of
 from saga._core.verbs import CancelSaga, HoldSaga, ReleaseSaga, ResolveStep, RetryStep, SkipStep, Verb
 from saga._core.words import Cause, Effects, Ending, Kind, Mark, Part, RunKey, RunStatus, Takes, Verdict

@@ -10,8 +10,9 @@ from saga._core.adding import added
 from saga._core.bodies import CancelRequested, Close, Report, RunReported, Settled, Undo, Undone
 from saga._core.coordinator import Due, decide
 from saga._core.effects import Effect, Send, SendClose, SendUndo, SettleChild, Tell
-from saga._core.instance import ENDED, Instance, Phase, UndoStep, instance_of, instance_row
+from saga._core.instance import ENDED, Instance, Phase, UndoStep
 from saga._core.rows import InstanceRow
+from saga._core.stored_instance import instance_of, instance_row
 from saga._core.words import RANK, Ending, RunKey, RunStatus
 from tests.exhaustive.ledger import Violation
 from tests.exhaustive.places import EXPIRY, NOW, SAGA_ID, TIMEOUT, Message, Order

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from saga._core.instance import ENDED, Instance, Phase, instance_of
+from saga._core.instance import ENDED, Instance, Phase
 from saga._core.rows import InstanceRow
+from saga._core.stored_instance import instance_of
 from saga._core.words import Cause
 from tests.exhaustive.calls import Caller
 from tests.exhaustive.desk import Decided, Desk, settled_for_ever

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import asyncpg
 
 from outbox.audits import as_audit
-from outbox.codec import Codec, as_outbox
+from outbox.codec import Codec
+from outbox.messages import as_outbox
 from outbox.postgres import PostgresCoordinationStore, PostgresSettings, PostgresStore
 from outbox.postgres.unit import CODEC as POSTGRES_CODEC
 from outbox.sqlite import SqliteCoordinationStore, SqliteStore

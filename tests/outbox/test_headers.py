@@ -7,8 +7,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outbox.codec import as_outbox, outbox_values
 from outbox.headers import pack_headers, unpack_headers
+from outbox.messages import as_outbox, outbox_values
 from saga._core.cloudevents import ATTRIBUTE_HEADERS, encode_headers
 from saga._core.envelope import Envelope
 from saga._core.frozen import replace

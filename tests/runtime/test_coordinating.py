@@ -18,16 +18,18 @@ from outbox.sqlite import SqliteCoordinationStore
 from saga._core import emit
 from saga._core.bodies import CancelRequested, Obeyed, Report
 from saga._core.emit import About
-from saga._core.instance import Instance, instance_of
+from saga._core.instance import Instance
 from saga._core.manifest import manifest_of
 from saga._core.plan import Plan
 from saga._core.planning import build_plan, plan_to_json
 from saga._core.relay import messages_of
 from saga._core.resolve import resolve_all
 from saga._core.rows import CoordinatorChanges, InstanceRow, OutboxRow, PlanRow, RunRow
+from saga._core.stored_instance import instance_of
 from saga._core.topics import RUNS
 from saga._core.words import Kind, RunKey, RunStatus
-from saga._runtime.coordinator import GROUP, CoordinatorShell, CoordinatorTuning
+from saga._runtime.coordinator import GROUP, CoordinatorShell
+from saga._runtime.coordinator_tuning import CoordinatorTuning
 from saga._runtime.planbook import PlanBook
 from saga._runtime.tracing import NullTracer
 from saga.desk import SagaDesk

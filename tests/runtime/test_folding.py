@@ -10,9 +10,10 @@ import pytest
 
 from saga._core.bodies import CancelRequested, Closed, Report, RunReported
 from saga._core.envelope import Envelope
-from saga._core.instance import Instance, Phase, instance_of
+from saga._core.instance import Instance, Phase
 from saga._core.plan import Topology, topology_of
 from saga._core.rows import InstanceRow
+from saga._core.stored_instance import instance_of
 from saga._core.words import Kind, Priority, RunStatus
 from saga._runtime.folding import Folded, Folder, Told
 from saga._runtime.planbook import PlanBook

@@ -18,9 +18,9 @@ from outbox.urls import open_operating_store
 from saga import Cause, Ended, Ending, NotRunning, Retry, Run, SettingsError, VerbRefused, Verdict
 from saga._core import emit
 from saga._core.bodies import Close, Hold, Undo
-from saga._core.instance import instance_of
 from saga._core.relay import messages_of
 from saga._core.rows import CoordinatorChanges
+from saga._core.stored_instance import instance_of
 from saga._runtime.given import Shapes
 from saga.app import CoordinatorTuning
 from saga.desk import Acted, CancelSaga, Given, HoldSaga, Mode, Result, RetryStep, RunKey, SagaDesk

@@ -12,10 +12,10 @@ import trio.testing
 
 from outbox.urls import open_coordination_store, open_store
 from saga import Ended, Ending
-from saga._core.instance import instance_of
 from saga._core.manifest import manifest_of
 from saga._core.planning import build_plan, plan_to_json
 from saga._core.resolve import resolve_all
+from saga._core.stored_instance import instance_of
 from saga._core.words import Cause
 from saga.app import App, Coordinator, CoordinatorTuning, SagaHandle, Tuning
 from saga.ports import Claim

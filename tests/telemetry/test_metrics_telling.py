@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from saga._core.bodies import RefusalData
-from saga._core.instance import ENDED, Instance, Phase, instance_row
+from saga._core.instance import ENDED, Instance, Phase
 from saga._core.measuring import Reading
 from saga._core.metrics import COMPLETED, DURATION, STARTED, Labels, Metric
+from saga._core.stored_instance import instance_row
 from saga._core.words import Cause
 from saga._runtime.folding import Folded
 from saga._runtime.metering import NullMeter

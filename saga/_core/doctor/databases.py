@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from saga._core.doctor.facts import Barred, DatabaseFacts, FileFacts, MigrationFact, SchemaStanding, Trouble
 from saga._core.doctor.findings import Code, Found, Limits, Severity
 from saga._core.doctor.servers import psql, server_findings
-from saga._core.instance import STUCK_PHASE
+from saga._core.stored_instance import STUCK_PHASE
 
 SIGNED = "--who NAME --why REASON"
 _NETWORKS = frozenset({"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})

@@ -10,9 +10,10 @@ from enum import StrEnum
 from saga._core.bodies import RunFact
 from saga._core.closure import demanded
 from saga._core.inspecting import SagaRows
-from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep, instance_of
+from saga._core.instance import ENDED, Answer, Instance, Phase, UndoStep
 from saga._core.plan import Plan, Topology, topology_of
 from saga._core.rows import InstanceRow, RunRow
+from saga._core.stored_instance import instance_of
 from saga._core.words import Mark, RunKey, RunStatus, UndoStatus
 
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from saga._core.bodies import RefusalData, RunFact
 from saga._core.drawing import Story, story_of
 from saga._core.inspecting import SagaRows
-from saga._core.instance import Answer, Instance, Phase, UndoStep, instance_row
+from saga._core.instance import Answer, Instance, Phase, UndoStep
 from saga._core.plan import Plan, PlanStep, Undoing
 from saga._core.rows import RunRow
+from saga._core.stored_instance import instance_row
 from saga._core.words import Cause, Effects, RunKey, RunStatus, StepKind, UndoStatus
 from tests.core.drafts import step
 
