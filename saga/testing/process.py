@@ -83,7 +83,8 @@ class Process:
     def kill(self, down_seconds: float = 0.0) -> None:
         """End the process at once; it comes up again after `down_seconds`. Does nothing while it is down."""
         if not self.is_dying:
-            self._up = anyio.Event()
+            if self.is_up:  # else somebody waits for it already
+                self._up = anyio.Event()
             self._back_at = anyio.current_time() + down_seconds
             self._scope.cancel()
 

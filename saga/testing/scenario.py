@@ -87,9 +87,9 @@ class Scenario:
 
         `handle = await s.when(place(OrderPlaced(...), key="o-1"))`
         """
-        for process in self.processes.values():
-            if process.is_wanted:
-                await process.wait_up()
+        # Whoever was up may have died while another one was waited for.
+        while down := [process for process in self.processes.values() if process.is_wanted and not process.is_up]:
+            await down[0].wait_up()
         return await started
 
     async def hear(
