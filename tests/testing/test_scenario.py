@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from saga import Cause, Ending, PlanError, SettingsError
+from saga.ports import Claim
 from saga.testing import COORDINATOR, EPOCH, Cut, Moment, When, run, scenario
 from saga.testing.settling import settle
 from tests.testing.shop import OrderPlaced, OutOfStock, Shop
@@ -191,6 +192,22 @@ async def test_a_step_hangs_until_its_timeout(shop: Shop, when: When) -> None:
         assert s.now() - EPOCH >= timedelta(seconds=5)
         assert await s.rows(shop.shipping, "select order_id from parcel") == [{"order_id": "o-1"}]
     assert time.monotonic() - began < 5
+
+
+async def test_settling_waits_for_a_transaction_that_is_open_longer_than_others_wait_for_one(shop: Shop) -> None:
+    async with scenario(*shop.services) as s, anyio.create_task_group() as tasks:
+        store = next(process.store for process in s.processes.values() if process.store is not None)
+        begun = anyio.Event()
+
+        async def keep() -> None:
+            async with store.unit(Claim(service="stock", sagas=())):
+                begun.set()
+                await anyio.sleep(90)
+
+        tasks.start_soon(keep)
+        await begun.wait()
+        await settle(s)
+        assert s.now() - EPOCH >= timedelta(seconds=90)
 
 
 async def test_an_undo_that_fails_for_good_leaves_the_saga_stuck(shop: Shop) -> None:
